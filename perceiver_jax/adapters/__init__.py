@@ -1,0 +1,20 @@
+"""Modalities: input adapters turn raw arrays into tokens, output adapters turn answers into results."""
+
+from perceiver_jax.adapters.base import InputAdapter, OutputAdapter
+from perceiver_jax.adapters.classification import ClassificationOutputAdapter
+from perceiver_jax.adapters.image import (
+    ConvImageInputAdapter,
+    ImageInputAdapter,
+    LearnedImageInputAdapter,
+    PatchImageInputAdapter,
+)
+
+__all__ = [
+    "ClassificationOutputAdapter",
+    "ConvImageInputAdapter",
+    "ImageInputAdapter",
+    "InputAdapter",
+    "LearnedImageInputAdapter",
+    "OutputAdapter",
+    "PatchImageInputAdapter",
+]

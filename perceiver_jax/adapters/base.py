@@ -1,0 +1,56 @@
+"""What an encoder expects of an input adapter, and a decoder of an output adapter.
+
+- An adapter announces its channels when it is built, so that a model is built without seeing data.
+- An input adapter hands over `Tokens`, not a dense array: see `core.tokens`.
+- Output queries may be learned, made of the tokens (optical flow, multimodal), or absent, in which
+  case the caller gives them.
+"""
+
+from typing import Any, Protocol
+
+from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.typing import Array, Key
+
+
+class InputAdapter(Protocol):
+    """Turns a batch of raw inputs into tokens."""
+
+    num_input_channels: int
+    """channels C of the dense tokens, positions included"""
+
+    def __call__(
+        self, inputs: Any, input_mask: Array | None = None, *, key: Key | None = None
+    ) -> Tokens:
+        """Adapts inputs.
+
+        Args:
+            inputs: [B, ...] whatever the modality is; the adapter checks shapes.
+            input_mask: [B, M] bool, True = an element; handed on in the tokens.
+            key: random key; given in training, None in inference.
+
+        Returns:
+            Tokens of M elements with `num_input_channels` channels when dense.
+
+        Raises:
+            ValueError: the inputs have another shape than the adapter was built for.
+        """
+        ...
+
+
+class OutputAdapter(Protocol):
+    """Gives the queries of a decoder and turns its answers into predictions."""
+
+    num_output_query_channels: int
+    """channels E of queries and answers"""
+
+    def make_queries(self, tokens: Tokens) -> Array:
+        """[O, E] or [B, O, E] queries; `tokens` are those of the input adapter.
+
+        Raises:
+            ValueError: this adapter has no queries of its own.
+        """
+        ...
+
+    def __call__(self, outputs: Array) -> Any:
+        """[B, O, E] answers → predictions."""
+        ...

@@ -1,0 +1,71 @@
+"""Class logits from answers to learned, constant or given queries."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import nnx
+
+from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
+from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.typing import Array
+
+Queries = Literal["trainable", "zeros", "given"]
+
+
+class ClassificationOutputAdapter(nnx.Module):
+    """One or several class queries, and a linear layer from answers to logits.
+
+    Args:
+        num_classes: classes.
+        num_output_query_channels: channels E of queries and answers.
+        num_output_queries: queries O.
+        output_queries: "trainable"; "zeros", a constant; or "given" by the caller at every call.
+        init: initial values; None: N(0, 0.02).
+        compute_dtype: type in which the linear layer is computed.
+        rngs: where initial values come from.
+
+    Source: krasserm `ClassificationOutputAdapter` and `TrainableQueryProvider`; deepmind
+    `ClassificationDecoder`; constant queries as in MNIST classifiers on lucidrains `PerceiverIO`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_output_query_channels: int,
+        num_output_queries: int = 1,
+        output_queries: Queries = "trainable",
+        init: InitConfig | None = None,
+        compute_dtype: ComputeDtype = "float32",
+        rngs: nnx.Rngs,
+    ):
+        init = init or InitConfig()
+        self.num_output_query_channels = num_output_query_channels
+        self.shape = (num_output_queries, num_output_query_channels)
+        self.output_queries = output_queries
+        if output_queries == "trainable":
+            self.queries = nnx.Param(init.table()(rngs.params(), self.shape, jnp.float32))
+        self.linear = linear(
+            num_output_query_channels,
+            num_classes,
+            init=init,
+            compute_dtype=compute_dtype,
+            rngs=rngs,
+        )
+
+    def make_queries(self, tokens: Tokens) -> Array:
+        """[O, E] queries, the same for every input."""
+        if self.output_queries == "given":
+            raise ValueError(
+                "this classifier was built with output_queries='given'; pass queries="
+                f"[{self.shape[0]}, {self.shape[1]}] or [B, {self.shape[0]}, {self.shape[1]}] at "
+                "the call"
+            )
+        if self.output_queries == "zeros":
+            return jnp.zeros(self.shape, tokens.content.dtype)
+        return self.queries[...]
+
+    def __call__(self, outputs: Array) -> Array:
+        """[B, O, E] → [B, classes] logits, or [B, O, classes] where there are several queries."""
+        logits = self.linear(outputs)
+        return logits[:, 0] if logits.shape[1] == 1 else logits

@@ -1,0 +1,145 @@
+"""The convolutional stem of DeepMind's third ImageNet model: conv, batch norm, relu, max-pool.
+
+- Each layer divides height and width by four; padding is SAME as TensorFlow and XLA mean it, which
+  puts the odd pixel at the end (PyTorch ports pad both sides alike and see other positions).
+- Batch statistics are those of the whole batch: under `jax.jit` with a sharded batch the norm is
+  synchronised over devices, unlike under `jax.pmap`.
+- Running statistics are unbiased from the first step on (Haiku's zero-debiased averages).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from perceiver_jax.core.linear import ComputeDtype, InitConfig, matmul_dtype
+from perceiver_jax.typing import Array
+
+
+class BatchNorm(nnx.Module):
+    """Batch norm over all axes but the last.
+
+    Args:
+        num_channels: channels.
+        decay: of the running averages.
+        epsilon: added to the variance.
+        rngs: unused by the constant initial values; kept for uniform construction.
+
+    Source: haiku `BatchNorm` with `ExponentialMovingAverage(zero_debias=True)`.
+    Differs: the biased sum that Haiku stores beside each average is computed from the average and
+    the step count instead.
+    """
+
+    def __init__(self, num_channels: int, *, decay: float = 0.9, epsilon: float = 1e-5):
+        self.decay, self.epsilon = decay, epsilon
+        self.scale = nnx.Param(jnp.ones(num_channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(num_channels, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(num_channels, jnp.float32))
+        self.var = nnx.BatchStat(jnp.zeros(num_channels, jnp.float32))
+        self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
+
+    def __call__(self, x: Array, *, training: bool) -> Array:
+        """Normalises [..., C], in training by the batch's statistics, which also update the stored
+        ones, else by the stored ones."""
+        if training:
+            y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            axes = tuple(range(x.ndim - 1))
+            mean = y.mean(axes)
+            var = jnp.square(y).mean(axes) - jnp.square(mean)
+            self._update(mean, var)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        return (x - mean) * scale + self.bias[...]
+
+    def _update(self, mean: Array, var: Array) -> None:
+        count = self.count[...]
+        seen = 1.0 - self.decay ** count.astype(jnp.float32)
+        total = 1.0 - self.decay ** (count + 1).astype(jnp.float32)
+        for stored, new in ((self.mean, mean), (self.var, var)):
+            stored[...] = (self.decay * seen * stored[...] + (1.0 - self.decay) * new) / total
+        self.count[...] = count + 1
+
+
+class ConvStemLayer(nnx.Module):
+    """7×7 convolution with stride 2, batch norm, relu, 3×3 max-pool with stride 2."""
+
+    def __init__(
+        self,
+        num_in: int,
+        num_out: int,
+        *,
+        batch_norm: bool,
+        init: InitConfig,
+        compute_dtype: ComputeDtype,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = nnx.Conv(
+            num_in,
+            num_out,
+            kernel_size=(7, 7),
+            strides=2,
+            padding="SAME",
+            use_bias=False,
+            kernel_init=init.kernel(),
+            dtype=matmul_dtype(compute_dtype),
+            rngs=rngs,
+        )
+        self.batch_norm = batch_norm
+        if batch_norm:
+            self.norm = BatchNorm(num_out)
+
+    def __call__(self, x: Array, *, training: bool) -> Array:
+        """[B, H, W, c] → [B, ⌈H/4⌉, ⌈W/4⌉, num_out]."""
+        x = self.conv(x)
+        if self.batch_norm:
+            x = self.norm(x, training=training)
+        x = jax.nn.relu(x)
+        window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, "SAME")
+
+
+class ConvStem(nnx.Module):
+    """Stem layers, one after the other.
+
+    Args:
+        num_image_channels: channels of the image.
+        num_channels: channels of every layer.
+        num_layers: layers; each divides height and width by four, rounding up.
+        batch_norm: whether layers have a batch norm.
+        init: initial values of the convolutions.
+        compute_dtype: type in which convolutions are computed.
+        rngs: where initial values come from.
+
+    Source: Perceiver IO appendix (2D convolutional preprocessing); deepmind `Conv2DDownsample`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_image_channels: int,
+        num_channels: int = 64,
+        num_layers: int = 1,
+        batch_norm: bool = True,
+        init: InitConfig,
+        compute_dtype: ComputeDtype = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.layer = nnx.List(
+            [
+                ConvStemLayer(
+                    num_image_channels if i == 0 else num_channels,
+                    num_channels,
+                    batch_norm=batch_norm,
+                    init=init,
+                    compute_dtype=compute_dtype,
+                    rngs=rngs,
+                )
+                for i in range(num_layers)
+            ]
+        )
+
+    def __call__(self, x: Array, *, training: bool) -> Array:
+        """[B, H, W, c] → [B, ⌈H/4^L⌉, ⌈W/4^L⌉, num_channels]."""
+        for layer in self.layer:
+            x = layer(x, training=training)
+        return x

@@ -1,0 +1,207 @@
+"""Dataclasses as the schema of everything configurable; ConfigDict only carries overrides.
+
+- `setting` gives a field its meaning; `python -m perceiver_jax.config FILE` prints them all.
+- A field that may hold one of several dataclasses carries its choice as `kind`.
+- Every error names the field, what it got, what it takes and the nearest right name.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ml_collections import config_dict
+
+KIND = "kind"
+
+T = typing.TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used, with the field and the remedy."""
+
+
+def setting(default: Any = dataclasses.MISSING, doc: str = "", *, minimum: int = 1) -> Any:
+    """A dataclass field with a meaning, unit or range to show to users.
+
+    Args:
+        default: as in `dataclasses.field`; left out, the field must be given.
+        doc: what the field means.
+        minimum: least value of a field whose name starts with `num_`, see `check_ranges`.
+    """
+    return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum})
+
+
+def check_ranges(config: Any) -> None:
+    """Raises a ValueError for a number of things below its minimum or a rate outside [0, 1)."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name.endswith("dropout") and not 0.0 <= value < 1.0:
+            raise ValueError(f"{field.name}={value} is not a rate in [0, 1)")
+        if field.name.startswith("num_") and value is not None:
+            minimum = field.metadata["minimum"]
+            if value < minimum:
+                raise ValueError(f"{field.name}={value} is too small; it must be {minimum} or more")
+
+
+def part(config: Any, cls: type) -> dict[str, Any]:
+    """The fields of `config` that `cls`, a base class of its type, has."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(cls)}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested plain dicts and lists, fit for JSON."""
+    hints = typing.get_type_hints(type(config))
+    tree = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            kind = {KIND: type(value).__name__} if _is_choice(hints[field.name]) else {}
+            tree[field.name] = kind | to_dict(value)
+        else:
+            tree[field.name] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def from_dict(
+    cls: type[T], tree: Mapping[str, Any] | config_dict.ConfigDict, where: str = "config"
+) -> T:
+    """The inverse of `to_dict` and `to_config_dict`, checked.
+
+    Args:
+        cls: a dataclass.
+        tree: nested mappings or a ConfigDict.
+        where: name of the tree in error messages.
+
+    Raises:
+        ConfigError: an unknown field, a missing one, a value of another type, or one that the
+            dataclass refuses.
+    """
+    if isinstance(tree, config_dict.ConfigDict):
+        tree = tree.to_dict()
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore
+    for name in tree:
+        if name not in fields and name != KIND:
+            raise ConfigError(f"{where} has no field '{name}'{suggestion(name, fields)}")
+    values = {}
+    for name, field in fields.items():
+        if name in tree:
+            values[name] = _convert(hints[name], tree[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING:
+            raise ConfigError(f"{where}.{name} is missing: {field.metadata.get('doc', '')}")
+    try:
+        return cls(**values)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def to_config_dict(config: Any) -> config_dict.ConfigDict:
+    """A dataclass as a ConfigDict: what a config file returns and command lines override."""
+    tree = config_dict.ConfigDict()
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        if dataclasses.is_dataclass(value):
+            child = to_config_dict(value)
+            if _is_choice(hint):
+                child[KIND] = type(value).__name__
+            tree[field.name] = child
+        elif value is None:
+            # A plain None could not be overridden: ConfigDict would not know the type.
+            tree[field.name] = config_dict.placeholder(_value_type(hint))
+        else:
+            tree[field.name] = value
+    return tree
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """'; did you mean ...?' or, without a near name, the list of known ones."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; it has {', '.join(known)}"
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """A value as the type hint has it, or a ConfigError."""
+    options = _options(hint)
+    if value is None:
+        if type(None) in options:
+            return None
+        raise ConfigError(f"{where} is not set; it takes {_describe(hint)}")
+    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    if classes:
+        return _convert_part(classes, value, where)
+    for option in options:
+        origin = typing.get_origin(option)
+        if origin is Literal and value in typing.get_args(option):
+            return value
+        if option is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if origin is tuple and isinstance(value, list | tuple):
+            return _convert_tuple(typing.get_args(option), value, hint, where)
+        if isinstance(option, type) and isinstance(value, option):
+            if not (isinstance(value, bool) and option is not bool):
+                return value
+    raise ConfigError(f"{where}={value!r} is not valid; it takes {_describe(hint)}")
+
+
+def _convert_part(classes: list[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}={value!r} is not a group of fields")
+    by_name = {cls.__name__: cls for cls in classes}
+    kind = value.get(KIND, None) if len(classes) > 1 else classes[0].__name__
+    if kind not in by_name:
+        raise ConfigError(f"{where}.{KIND}={kind!r} is not valid; it takes {', '.join(by_name)}")
+    return from_dict(by_name[kind], value, where)
+
+
+def _convert_tuple(args: tuple, value: Any, hint: Any, where: str) -> tuple:
+    hints = [args[0]] * len(value) if args[1:] == (...,) else list(args)
+    if len(hints) != len(value):
+        raise ConfigError(f"{where}={value!r} is not valid; it takes {_describe(hint)}")
+    return tuple(
+        _convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True))
+    )
+
+
+def _options(hint: Any) -> list[Any]:
+    """The members of a union, or the hint alone."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return list(typing.get_args(hint))
+    return [hint]
+
+
+def _is_choice(hint: Any) -> bool:
+    return sum(dataclasses.is_dataclass(option) for option in _options(hint)) > 1
+
+
+def _value_type(hint: Any) -> type:
+    """The plain type of an optional field, for a ConfigDict placeholder."""
+    option = next(option for option in _options(hint) if option is not type(None))
+    origin = typing.get_origin(option)
+    if origin is Literal:
+        return type(typing.get_args(option)[0])
+    return origin or option
+
+
+def _describe(hint: Any) -> str:
+    """A type hint in words."""
+    words = []
+    for option in _options(hint):
+        origin = typing.get_origin(option)
+        if option is type(None):
+            words.append("None")
+        elif origin is Literal:
+            words.extend(repr(value) for value in typing.get_args(option))
+        elif origin is tuple:
+            words.append(str(option).replace("typing.", ""))
+        else:
+            words.append(option.__name__)
+    return " or ".join(words)

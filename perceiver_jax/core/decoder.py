@@ -1,0 +1,162 @@
+"""From latents to outputs: the query decoder of Perceiver IO and the pooling head of Perceiver.
+
+- Queries come from the output adapter (learned, or made of the inputs) or from the caller.
+- `decode` is attention alone; calling the decoder also applies the output adapter.
+"""
+
+import dataclasses
+from typing import Any
+
+from flax import nnx
+
+from perceiver_jax.config import setting
+from perceiver_jax.core.attention import AttentionConfig
+from perceiver_jax.core.encoder import LayerOptions
+from perceiver_jax.core.layers import CrossAttentionLayer
+from perceiver_jax.core.linear import InitConfig, layer_norm, linear
+from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.typing import Array, Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(LayerOptions):
+    """The part of a decoder that does not depend on the task.
+
+    Source: krasserm `DecoderConfig`; fields beyond it name theirs.
+    """
+
+    num_cross_attention_heads: int = setting(8, "heads of the cross-attention")
+    num_cross_attention_qk_channels: int | None = setting(
+        None,
+        "query and key channels of all heads together; None: the output query channels",
+    )
+    num_cross_attention_v_channels: int | None = setting(
+        None,
+        "value channels of all heads together; None: the query and key channels",
+    )
+    cross_attention_widening_factor: int = setting(1, "hidden over outer channels of the MLP")
+    cross_attention_residual: bool = setting(
+        True,
+        "whether the output queries are added to what the cross-attention found",
+    )
+    cross_attention_mlp: bool = setting(
+        True,
+        "whether an MLP follows the cross-attention (lucidrains' decoder_ff=False has none)",
+    )
+
+    @property
+    def cross_attention(self) -> AttentionConfig:
+        """Attention of the cross-attention layer."""
+        return self.attention_config(
+            num_heads=self.num_cross_attention_heads,
+            num_qk_channels=self.num_cross_attention_qk_channels,
+            num_v_channels=self.num_cross_attention_v_channels,
+            residual=self.cross_attention_residual,
+        )
+
+
+class PerceiverDecoder(nnx.Module):
+    """Output queries cross-attend to the latents; an output adapter makes predictions of them.
+
+    Args:
+        output_adapter: gives queries and makes predictions, see `adapters.base.OutputAdapter`.
+        num_latent_channels: latent channels D.
+        rngs: where initial values come from.
+        **fields: the fields of `DecoderConfig`.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: fields that do not go together.
+
+    Source: Perceiver IO §3.2; deepmind `BasicDecoder`, krasserm `PerceiverDecoder`.
+    """
+
+    def __init__(
+        self, *, output_adapter: Any, num_latent_channels: int, rngs: nnx.Rngs, **fields: Any
+    ):
+        config = DecoderConfig(**fields)
+        self.config = config
+        self.output_adapter = output_adapter
+        self.cross_attention = CrossAttentionLayer(
+            config.cross_attention,
+            config.mlp_config(config.cross_attention_widening_factor)
+            if config.cross_attention_mlp
+            else None,
+            num_query_channels=output_adapter.num_output_query_channels,
+            num_input_channels=num_latent_channels,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        latents: Array,
+        queries: Array,
+        query_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Any:
+        """Decodes latents [B, N, D] into whatever the output adapter predicts."""
+        return self.output_adapter(self.decode(latents, queries, query_mask, key=key, tape=tape))
+
+    def decode(
+        self,
+        latents: Array,
+        queries: Array,
+        query_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """Answers queries from latents.
+
+        Args:
+            latents: [B, N, D].
+            queries: [O, E] or [B, O, E].
+            query_mask: [B, O] bool; where False the attention result is zero.
+            key: random key for dropout; None means inference.
+            tape: records `queries` and `cross_attention`.
+
+        Returns:
+            [B, O, E].
+        """
+        queries = queries[None] if queries.ndim == 2 else queries
+        tape.stage("queries", queries)
+        return self.cross_attention(
+            queries, latents, query_mask=query_mask, key=key, tape=tape.at("cross_attention")
+        )
+
+
+class MeanPoolHead(nnx.Module):
+    """Latents averaged, then a linear layer: the head of the original Perceiver.
+
+    Args:
+        num_latent_channels: latent channels D.
+        num_classes: classes.
+        norm: whether the mean is layer-normalised (lucidrains) or not (DeepMind).
+        layer_norm_epsilon: added to the variance in that norm.
+        init: initial values of the linear layer.
+        rngs: where initial values come from.
+
+    Source: Perceiver §3.1; deepmind `ProjectionDecoder`, lucidrains `Perceiver.to_logits`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_latent_channels: int,
+        num_classes: int,
+        norm: bool = False,
+        layer_norm_epsilon: float = 1e-5,
+        init: InitConfig,
+        rngs: nnx.Rngs,
+    ):
+        self.has_norm = norm
+        if norm:
+            self.norm = layer_norm(num_latent_channels, epsilon=layer_norm_epsilon, rngs=rngs)
+        self.linear = linear(num_latent_channels, num_classes, init=init, rngs=rngs)
+
+    def __call__(self, latents: Array) -> Array:
+        """[B, N, D] → [B, num_classes]."""
+        mean = latents.mean(axis=1)
+        return self.linear(self.norm(mean) if self.has_norm else mean)

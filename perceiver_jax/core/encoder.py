@@ -1,0 +1,405 @@
+"""The Perceiver encoder: latents cross-attend to the input and process what they found.
+
+- A schedule says which cross-attention and which self-attention block each step applies; sharing
+  weights is applying the same one again. Forward pass, scan and weight maps all read it.
+- Repeated steps are scanned, so that compile time does not grow with the number of blocks.
+- Learned latents are not repeated over the batch before they meet an input.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.core.attention import AttentionConfig, MaskedRows
+from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
+from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock
+from perceiver_jax.core.linear import ComputeDtype, InitConfig, InitMethod
+from perceiver_jax.core.mlp import Activation, MLPConfig
+from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.typing import Array, Key
+
+Schedule = tuple[tuple[int | None, int], ...]
+"""Steps of (which cross-attention or none, which self-attention block)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What all layers of an encoder or a decoder have in common."""
+
+    activation: Activation = setting(
+        "gelu",
+        "of the MLPs: 'gelu' (exact, PyTorch libraries), 'gelu_tanh' (DeepMind), 'geglu' "
+        "(lucidrains) or 'squared_relu'",
+    )
+    qkv_bias: bool = setting(True, "whether query, key and value projections have biases")
+    out_bias: bool = setting(True, "whether the output projections of attentions have biases")
+    mlp_bias: bool = setting(True, "whether the linear layers of MLPs have biases")
+    layer_norm_epsilon: float = setting(1e-5, "added to the variance in every layer norm")
+    masked_rows: MaskedRows = setting(
+        "zero",
+        "result of a query that may attend to nothing: 'zero' (DeepMind), or 'uniform' "
+        "attention over all keys (PyTorch libraries)",
+    )
+    dropout: float = setting(0.0, "dropout rate of attention weights, in [0, 1)")
+    residual_dropout: float = setting(
+        0.0,
+        "dropout rate of attention and MLP results before they are added to the skip, in [0, 1)",
+    )
+    init_method: InitMethod = setting(
+        "normal",
+        "recipe of initial values: 'normal' (krasserm), 'variance_scaling' (DeepMind), "
+        "'uniform' (PyTorch default, lucidrains)",
+    )
+    init_scale: float | None = setting(
+        None,
+        "standard deviation for 'normal' (None: 0.02), variance times fan-in for "
+        "'variance_scaling' (None: 1)",
+    )
+    compute_dtype: ComputeDtype = setting(
+        "float32",
+        "type of projections and products; norms, softmax and skips stay in float32",
+    )
+
+    def __post_init__(self):
+        check_ranges(self)
+
+    @property
+    def init(self) -> InitConfig:
+        """Initial values of projections and tables."""
+        return InitConfig(method=self.init_method, scale=self.init_scale)
+
+    def attention_config(self, **fields: Any) -> AttentionConfig:
+        """An attention with the common options and those given."""
+        common = {
+            "q_bias": self.qkv_bias,
+            "k_bias": self.qkv_bias,
+            "v_bias": self.qkv_bias,
+            "out_bias": self.out_bias,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "dropout": self.dropout,
+            "residual_dropout": self.residual_dropout,
+            "masked_rows": self.masked_rows,
+            "init": self.init,
+            "compute_dtype": self.compute_dtype,
+        }
+        return AttentionConfig(**(common | fields))
+
+    def mlp_config(self, widening_factor: int) -> MLPConfig:
+        """An MLP with the common options."""
+        return MLPConfig(
+            widening_factor=widening_factor,
+            activation=self.activation,
+            bias=self.mlp_bias,
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            residual_dropout=self.residual_dropout,
+            init=self.init,
+            compute_dtype=self.compute_dtype,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(LayerOptions):
+    """The part of an encoder that does not depend on the modality.
+
+    Source: krasserm `EncoderConfig`; fields beyond it name theirs.
+    """
+
+    num_cross_attention_heads: int = setting(8, "heads of the cross-attention")
+    num_cross_attention_qk_channels: int | None = setting(
+        None,
+        "query and key channels of all heads together; None: the latent channels",
+    )
+    num_cross_attention_v_channels: int | None = setting(
+        None,
+        "value channels of all heads together; None: the query and key channels",
+    )
+    num_cross_attention_layers: int = setting(
+        1,
+        "steps that start with a cross-attention; at most num_self_attention_blocks",
+    )
+    first_cross_attention_layer_shared: bool = setting(
+        False,
+        "whether the first cross-attention has the weights of the repeated one",
+    )
+    cross_attention_widening_factor: int = setting(
+        1,
+        "hidden over outer channels of the cross-attention's MLP",
+    )
+    cross_attention_residual: bool = setting(
+        True,
+        "whether the latents are added to what the cross-attention found",
+    )
+    num_self_attention_heads: int = setting(8, "heads of the self-attentions")
+    num_self_attention_qk_channels: int | None = setting(
+        None,
+        "query and key channels of all heads together; None: the latent channels",
+    )
+    num_self_attention_v_channels: int | None = setting(
+        None,
+        "value channels of all heads together; None: the query and key channels",
+    )
+    num_self_attention_layers_per_block: int = setting(
+        8,
+        "self-attention layers L of a block, each with weights of its own",
+    )
+    num_self_attention_blocks: int = setting(1, "how many blocks follow each other")
+    first_self_attention_block_shared: bool = setting(
+        True,
+        "whether the first block has the weights of the repeated one",
+    )
+    self_attention_widening_factor: int = setting(
+        1,
+        "hidden over outer channels of the self-attention MLPs",
+    )
+    repeated_layers_shared: bool = setting(
+        True,
+        "whether the second and later cross-attentions share weights, and likewise the "
+        "blocks; False gives each its own (lucidrains' weight_tie_layers=False)",
+    )
+    input_dropout: float = setting(
+        0.0,
+        "fraction of input tokens hidden from each example in training (lucidrains' "
+        "seq_dropout_prob)",
+    )
+    latent_dropout: float = setting(
+        0.0,
+        "fraction of latents left out in training, the same for the whole batch",
+    )
+    latent_init_scale: float | None = setting(
+        None,
+        "standard deviation of the initial latents; None: as the recipe has it",
+    )
+    remat: bool = setting(
+        False,
+        "recompute each layer in the backward pass instead of keeping its intermediates",
+    )
+    unroll: bool = setting(
+        False,
+        "write repeated and deep layers out instead of scanning them: slow to compile, for "
+        "debugging and cost analysis",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_cross_attention_layers > self.num_self_attention_blocks:
+            raise ValueError(
+                f"num_cross_attention_layers={self.num_cross_attention_layers} exceeds "
+                f"num_self_attention_blocks={self.num_self_attention_blocks}; every cross-attention "
+                "is followed by a block, so raise the blocks or lower the cross-attentions"
+            )
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which cross-attention and which block each step applies."""
+
+        def index(step: int, first_shared: bool) -> int:
+            if step == 0:
+                return 0
+            return (0 if first_shared else 1) + (0 if self.repeated_layers_shared else step - 1)
+
+        return tuple(
+            (
+                index(step, self.first_cross_attention_layer_shared)
+                if step < self.num_cross_attention_layers
+                else None,
+                index(step, self.first_self_attention_block_shared),
+            )
+            for step in range(self.num_self_attention_blocks)
+        )
+
+    @property
+    def cross_attention(self) -> AttentionConfig:
+        """Attention of the cross-attention layers."""
+        return self.attention_config(
+            num_heads=self.num_cross_attention_heads,
+            num_qk_channels=self.num_cross_attention_qk_channels,
+            num_v_channels=self.num_cross_attention_v_channels,
+            residual=self.cross_attention_residual,
+        )
+
+    @property
+    def self_attention(self) -> AttentionConfig:
+        """Attention of the self-attention layers."""
+        return self.attention_config(
+            num_heads=self.num_self_attention_heads,
+            num_qk_channels=self.num_self_attention_qk_channels,
+            num_v_channels=self.num_self_attention_v_channels,
+        )
+
+
+class PerceiverEncoder(nnx.Module):
+    """Maps inputs of any size to latents of a fixed size.
+
+    Args:
+        input_adapter: turns inputs into `Tokens`, see `adapters.base.InputAdapter`.
+        num_latents: learned latents N; None if the caller gives latents at every call.
+        num_latent_channels: latent channels D.
+        rngs: where initial values come from.
+        **fields: the fields of `EncoderConfig`.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: fields that do not go together.
+
+    Source: Perceiver IO §3.1; deepmind `PerceiverEncoder`, krasserm `PerceiverEncoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_adapter: Any,
+        num_latents: int | None,
+        num_latent_channels: int,
+        rngs: nnx.Rngs,
+        **fields: Any,
+    ):
+        config = EncoderConfig(**fields)
+        self.config = config
+        self.input_adapter = input_adapter
+        self.learned_latents = num_latents is not None
+        if num_latents is not None:
+            initial = config.init.table(config.latent_init_scale)
+            shape = (num_latents, num_latent_channels)
+            self.latents = nnx.Param(initial(rngs.params(), shape, jnp.float32))
+        crosses = {cross for cross, _ in config.schedule if cross is not None}
+        blocks = {block for _, block in config.schedule}
+        self.cross_attention = nnx.List(
+            [
+                CrossAttentionLayer(
+                    config.cross_attention,
+                    config.mlp_config(config.cross_attention_widening_factor),
+                    num_query_channels=num_latent_channels,
+                    num_input_channels=input_adapter.num_input_channels,
+                    rngs=rngs,
+                )
+                for _ in crosses
+            ]
+        )
+        self.block = nnx.List(
+            [
+                SelfAttentionBlock(
+                    config.self_attention,
+                    config.mlp_config(config.self_attention_widening_factor),
+                    num_layers=config.num_self_attention_layers_per_block,
+                    num_channels=num_latent_channels,
+                    remat=config.remat,
+                    unroll=config.unroll,
+                    rngs=rngs,
+                )
+                for _ in blocks
+            ]
+        )
+
+    def __call__(
+        self,
+        inputs: Any,
+        input_mask: Array | None = None,
+        *,
+        latents: Array | None = None,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """Encodes inputs.
+
+        Args:
+            inputs: whatever the input adapter takes.
+            input_mask: [B, M] bool, True = an element, False = padding.
+            latents: [N, D] or [B, N, D] initial latents in place of the learned ones.
+            key: random key for dropout; None means inference.
+            tape: records `inputs` and the latents after each layer.
+
+        Returns:
+            [B, N, D] latents.
+
+        Raises:
+            ValueError: there are neither learned nor given latents.
+        """
+        adapter_key, encode_key = split(key, 2)
+        tokens = self.input_adapter(inputs, input_mask, key=adapter_key)
+        return self.encode(tokens, latents=latents, key=encode_key, tape=tape)
+
+    def encode(
+        self,
+        tokens: Tokens,
+        *,
+        latents: Array | None = None,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """Encodes what the input adapter made: `Tokens` → [B, N, D] latents."""
+        input_key, latent_key, cross_key, block_key = split(key, 4)
+        inputs = tokens.dense()
+        tape.stage("inputs", inputs)
+        mask = drop_inputs(tokens.mask, inputs.shape[:2], self.config.input_dropout, input_key)
+        attention_mask = None if mask is None else mask[:, None, None, :]
+        z = drop_latents(self._initial(latents), self.config.latent_dropout, latent_key)
+
+        num_steps = len(self.config.schedule)
+        cross_keys, block_keys = split(cross_key, num_steps), split(block_key, num_steps)
+
+        def cross_attend(j, z, key, tape=SILENT):
+            layer = self.cross_attention[j]
+            return layer(z, inputs, attention_mask, key=key, tape=tape)
+
+        if tape.recording or self.config.unroll:
+            for i, (cross, block) in enumerate(self.config.schedule):
+                step_tape = tape.at(f"step/{i}")
+                if cross is not None:
+                    z = cross_attend(cross, z, cross_keys[i], step_tape.at("cross_attention"))
+                z = self.block[block](z, key=block_keys[i], tape=step_tape.at("block"))
+            return z
+
+        if self.config.remat:
+            cross_attend = jax.checkpoint(cross_attend, static_argnums=(0,))
+        for cross, block, steps in runs(self.config.schedule):
+
+            def apply(z, keys, cross=cross, block=block):
+                cross_key, block_key = (None, None) if keys is None else keys
+                if cross is not None:
+                    z = cross_attend(cross, z, cross_key)
+                if block is not None:
+                    z = self.block[block](z, key=block_key)
+                return z, None
+
+            keys = None if key is None else (cross_keys[steps], block_keys[steps])
+            num_applied = steps.stop - steps.start
+            if num_applied == 1:
+                z, _ = apply(z, jax.tree.map(lambda k: k[0], keys))
+            else:
+                z, _ = jax.lax.scan(apply, z, keys, length=num_applied)
+        return z
+
+    def _initial(self, latents: Array | None) -> Array:
+        """[1 or B, N, D] latents to start from."""
+        if latents is None:
+            if not self.learned_latents:
+                raise ValueError(
+                    "this encoder has no learned latents (num_latents=None); pass latents=[N, D] "
+                    "or [B, N, D] at the call"
+                )
+            latents = self.latents[...]
+        return latents[None] if latents.ndim == 2 else latents
+
+
+def runs(schedule: Schedule) -> list[tuple[int | None, int | None, slice]]:
+    """Groups equal steps that follow each other: [(cross-attention, block, which steps)].
+
+    The first cross-attention stands alone, because it is where the batch enters.
+    """
+    cross, block = schedule[0]
+    result: list[tuple[int | None, int | None, slice]] = [
+        (cross, None, slice(0, 1)),
+        (None, block, slice(0, 1)),
+    ]
+    for i, (cross, block) in enumerate(schedule[1:], start=1):
+        last_cross, last_block, steps = result[-1]
+        if (cross, block) == (last_cross, last_block):
+            result[-1] = (cross, block, slice(steps.start, i + 1))
+        else:
+            result.append((cross, block, slice(i, i + 1)))
+    return result

@@ -1,0 +1,191 @@
+"""Attention followed by an MLP, both pre-normed and residual; and blocks of such layers.
+
+- `x + attention(norm(x))`, then `x + mlp(norm(x))`; the skip carries the un-normalised input.
+- The skip stays in float32 when projections compute in bfloat16.
+- A deep block of distinct layers is scanned, by stacking its parameters inside the compiled
+  function; what is stored stays one entry per layer.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
+from perceiver_jax.core.dropout import dropout, split
+from perceiver_jax.core.linear import layer_norm
+from perceiver_jax.core.mlp import MLP, MLPConfig
+from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.typing import Array, Key
+
+SCANNED_FROM = 8
+"""Blocks of at least this many layers are scanned: compile time no longer grows with depth."""
+
+
+class CrossAttentionLayer(nnx.Module):
+    """Queries attend to inputs, then pass through an MLP.
+
+    Args:
+        attention: see `AttentionConfig`.
+        mlp: see `MLPConfig`; None leaves the MLP out.
+        num_query_channels: channels of the queries and of the result.
+        num_input_channels: channels of the inputs.
+        rngs: where initial values come from.
+
+    Source: Perceiver IO §3.1; deepmind `perceiver.CrossAttention`, krasserm `CrossAttentionLayer`.
+    """
+
+    def __init__(
+        self,
+        attention: AttentionConfig,
+        mlp: MLPConfig | None,
+        *,
+        num_query_channels: int,
+        num_input_channels: int,
+        rngs: nnx.Rngs,
+    ):
+        self.attention_config, self.mlp_config = attention, mlp
+        epsilon = attention.layer_norm_epsilon
+        if attention.q_norm:
+            self.q_norm = layer_norm(num_query_channels, epsilon=epsilon, rngs=rngs)
+        if attention.kv_norm:
+            self.kv_norm = layer_norm(num_input_channels, epsilon=epsilon, rngs=rngs)
+        self.attention = MultiHeadAttention(
+            attention,
+            num_query_channels=num_query_channels,
+            num_input_channels=num_input_channels,
+            rngs=rngs,
+        )
+        if mlp is not None:
+            self.mlp_norm = layer_norm(
+                num_query_channels, epsilon=mlp.layer_norm_epsilon, rngs=rngs
+            )
+            self.mlp = MLP(mlp, num_channels=num_query_channels, rngs=rngs)
+
+    def __call__(
+        self,
+        queries: Array,
+        inputs: Array,
+        attention_mask: Array | None = None,
+        query_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """[B or 1, N, D] queries, [B or 1, M, C] inputs → [B, N, D]; masks as in the attention."""
+        weights_key, attention_key, mlp_key = split(key, 3)
+        config = self.attention_config
+        attended = self.attention(
+            self.q_norm(queries) if config.q_norm else queries,
+            self.kv_norm(inputs) if config.kv_norm else inputs,
+            attention_mask,
+            query_mask,
+            key=weights_key,
+            tape=tape,
+        )
+        x = dropout(attended, config.residual_dropout, attention_key)
+        if config.residual:
+            x = queries + x
+        tape.stage("attention", x)
+        if self.mlp_config is not None:
+            x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)
+            tape.stage("mlp", x)
+        return x
+
+
+class SelfAttentionLayer(nnx.Module):
+    """Latents attend to each other, then pass through an MLP.
+
+    Args:
+        attention: see `AttentionConfig`; `kv_norm` has no meaning here.
+        mlp: see `MLPConfig`.
+        num_channels: channels in and out.
+        rngs: where initial values come from.
+
+    Source: Perceiver §3.2; deepmind `perceiver.SelfAttention`, krasserm `SelfAttentionLayer`.
+    """
+
+    def __init__(
+        self, attention: AttentionConfig, mlp: MLPConfig, *, num_channels: int, rngs: nnx.Rngs
+    ):
+        self.attention_config, self.mlp_config = attention, mlp
+        if attention.q_norm:
+            self.norm = layer_norm(num_channels, epsilon=attention.layer_norm_epsilon, rngs=rngs)
+        self.attention = MultiHeadAttention(
+            attention, num_query_channels=num_channels, num_input_channels=num_channels, rngs=rngs
+        )
+        self.mlp_norm = layer_norm(num_channels, epsilon=mlp.layer_norm_epsilon, rngs=rngs)
+        self.mlp = MLP(mlp, num_channels=num_channels, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Array,
+        attention_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """[B, N, D] → [B, N, D]; mask as in the attention."""
+        weights_key, attention_key, mlp_key = split(key, 3)
+        config = self.attention_config
+        normed = self.norm(x) if config.q_norm else x
+        attended = self.attention(normed, normed, attention_mask, key=weights_key, tape=tape)
+        attended = dropout(attended, config.residual_dropout, attention_key)
+        x = x + attended if config.residual else attended
+        tape.stage("attention", x)
+        x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)
+        tape.stage("mlp", x)
+        return x
+
+
+class SelfAttentionBlock(nnx.Module):
+    """Self-attention layers, one after the other, each with weights of its own.
+
+    Args:
+        attention: of every layer.
+        mlp: of every layer.
+        num_layers: layers L.
+        num_channels: channels in and out.
+        remat: recompute each layer in the backward pass instead of keeping its intermediates.
+        unroll: write the layers out instead of scanning, whatever their number.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        attention: AttentionConfig,
+        mlp: MLPConfig,
+        *,
+        num_layers: int,
+        num_channels: int,
+        remat: bool = False,
+        unroll: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.layer = nnx.List(
+            [
+                SelfAttentionLayer(attention, mlp, num_channels=num_channels, rngs=rngs)
+                for _ in range(num_layers)
+            ]
+        )
+        self.remat = remat
+        self.unroll = unroll
+
+    def __call__(self, x: Array, *, key: Key | None = None, tape: Tape = SILENT) -> Array:
+        """[B, N, D] → [B, N, D]."""
+        keys = split(key, len(self.layer))
+        if tape.recording:
+            for i, layer in enumerate(self.layer):
+                x = layer(x, key=keys[i], tape=tape.at(f"layer/{i}"))
+            return x
+        apply = jax.checkpoint(_apply_layer) if self.remat else _apply_layer
+        if self.unroll or len(self.layer) < SCANNED_FROM:
+            for i, layer in enumerate(self.layer):
+                x = apply(layer, x, keys[i])
+            return x
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.layer)
+        scanned = (stacked, None if key is None else keys)
+        return jax.lax.scan(lambda x, step: (apply(step[0], x, step[1]), None), x, scanned)[0]
+
+
+def _apply_layer(layer: SelfAttentionLayer, x: Array, key: Key | None) -> Array:
+    return layer(x, key=key)

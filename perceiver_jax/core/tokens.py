@@ -1,0 +1,93 @@
+"""Tokens: what an input adapter hands to the encoder.
+
+- The content keeps its grid and its positions stay axis by axis, so that an attention may use the
+  structure; `dense()` is the definition that any such attention has to equal.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from perceiver_jax.typing import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Input elements before they are flattened.
+
+    Attributes:
+        content: [B, *grid, c] features of each element; `[B, M, c]` is a grid of one axis.
+        positions: either empty or one table [size_k, p_k] per grid axis, concatenated to the
+            content of every element according to where it stands on that axis.
+        order: channel j of the concatenated position features is channel `order[j]` of the tables
+            laid side by side; None: as they lie.
+        mask: [B, M] bool, True = an element, False = padding; None where all are elements.
+    """
+
+    content: Array
+    positions: tuple[Array, ...] = ()
+    order: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    mask: Array | None = None
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Sizes of the grid axes."""
+        return self.content.shape[1:-1]
+
+    @property
+    def num_tokens(self) -> int:
+        """Elements M of an example."""
+        return math.prod(self.grid)
+
+    def dense_positions(self) -> Array | None:
+        """[M, P] position features in the content's type, or None.
+
+        Raises:
+            ValueError: the position tables do not fit the grid.
+        """
+        if not self.positions:
+            return None
+        sizes = tuple(len(table) for table in self.positions)
+        if sizes != self.grid:
+            raise ValueError(
+                f"position tables of sizes {sizes} do not fit a content grid of {self.grid}; "
+                "give one table per grid axis, as long as that axis"
+            )
+        columns = [(axis, i) for axis, t in enumerate(self.positions) for i in range(t.shape[-1])]
+        order = range(len(columns)) if self.order is None else self.order
+        features = [
+            self._spread(axis, columns)
+            for axis, columns in _contiguous([columns[i] for i in order])
+        ]
+        return jnp.concatenate(features, axis=-1).reshape(self.num_tokens, -1)
+
+    def _spread(self, axis: int, columns: slice) -> Array:
+        """[*grid, columns] part of an axis' table, repeated along the other axes."""
+        table = jnp.asarray(self.positions[axis][:, columns], self.content.dtype)
+        others = tuple(i for i in range(len(self.grid)) if i != axis)
+        return jnp.broadcast_to(
+            jnp.expand_dims(table, others), (*self.grid, columns.stop - columns.start)
+        )
+
+    def dense(self) -> Array:
+        """[B, M, C] elements in row-major order: content, then position features."""
+        content = self.content.reshape(self.content.shape[0], self.num_tokens, -1)
+        positions = self.dense_positions()
+        if positions is None:
+            return content
+        positions = jnp.broadcast_to(positions, (content.shape[0], *positions.shape))
+        return jnp.concatenate([content, positions], axis=-1)
+
+
+def _contiguous(columns: list[tuple[int, int]]) -> list[tuple[int, slice]]:
+    """Joins (axis, column) pairs that follow each other into (axis, slice) pieces."""
+    pieces: list[tuple[int, slice]] = []
+    for axis, column in columns:
+        if pieces and pieces[-1][0] == axis and pieces[-1][1].stop == column:
+            pieces[-1] = (axis, slice(pieces[-1][1].start, column + 1))
+        else:
+            pieces.append((axis, slice(column, column + 1)))
+    return pieces

@@ -1,0 +1,53 @@
+"""End models: adapters and core put together, each with its config."""
+
+from flax import nnx
+
+from perceiver_jax.models.classification_decoder import (
+    ClassificationDecoderConfig,
+    MeanPoolDecoderConfig,
+)
+from perceiver_jax.models.image_classifier import (
+    ImageClassifier,
+    PooledImageClassifier,
+    imagenet_conv,
+    imagenet_fourier,
+    imagenet_learned,
+)
+from perceiver_jax.models.image_encoder import ImageEncoderConfig
+from perceiver_jax.models.perceiver_config import PerceiverConfig
+from perceiver_jax.typing import Model
+
+__all__ = [
+    "MODELS",
+    "ClassificationDecoderConfig",
+    "ImageClassifier",
+    "ImageEncoderConfig",
+    "MeanPoolDecoderConfig",
+    "PerceiverConfig",
+    "PooledImageClassifier",
+    "build",
+    "imagenet_conv",
+    "imagenet_fourier",
+    "imagenet_learned",
+]
+
+MODELS = {
+    (ImageEncoderConfig, ClassificationDecoderConfig): ImageClassifier,
+    (ImageEncoderConfig, MeanPoolDecoderConfig): PooledImageClassifier,
+}
+"""Which class a config makes, by the types of its encoder and decoder."""
+
+
+def build(config: PerceiverConfig, rngs: nnx.Rngs) -> Model:
+    """The model that a config describes, with fresh parameters.
+
+    Raises:
+        ValueError: there is no model with these two halves.
+    """
+    halves = (type(config.encoder), type(config.decoder))
+    if halves not in MODELS:
+        known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in MODELS)
+        raise ValueError(
+            f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
+        )
+    return MODELS[halves](config, rngs=rngs)

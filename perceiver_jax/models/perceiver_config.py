@@ -1,0 +1,28 @@
+"""The config of a whole Perceiver or Perceiver IO: an encoder, a decoder and the latents between."""
+
+import dataclasses
+
+from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.models.classification_decoder import (
+    ClassificationDecoderConfig,
+    MeanPoolDecoderConfig,
+)
+from perceiver_jax.models.image_encoder import ImageEncoderConfig
+
+AnyEncoderConfig = ImageEncoderConfig
+"""Encoders that a model can have."""
+AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig
+"""Decoders that a model can have."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerceiverConfig:
+    """What a model is made of; which class it makes follows from the types of its two halves."""
+
+    encoder: AnyEncoderConfig = setting(doc="from inputs to latents")
+    decoder: AnyDecoderConfig = setting(doc="from latents to predictions")
+    num_latents: int = setting(doc="latents N")
+    num_latent_channels: int = setting(doc="latent channels D")
+
+    def __post_init__(self):
+        check_ranges(self)

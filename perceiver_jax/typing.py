@@ -1,0 +1,27 @@
+"""Types that cross module borders, and what each of them holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+Array = jax.Array | np.ndarray
+"""An array of JAX or NumPy; docstrings give shape, range and unit."""
+
+Key = jax.Array
+"""A JAX random key. `None` in its place means inference: no dropout, stored batch statistics."""
+
+Params = dict[str, Any]
+"""Parameters (or statistics) by path: `{"encoder/latents": [N, D], ...}`. Values are arrays, or
+`jax.ShapeDtypeStruct` where only shapes are known."""
+
+Batch = Mapping[str, Any]
+"""One host's examples as arrays whose first axis is the example; `"mask"` is False on padding."""
+
+Sums = dict[str, tuple[Any, Any]]
+"""Metrics as `{name: (sum, weight)}`: added over batches and devices, divided once at the end."""
+
+Model = nnx.Module
+"""A model with its parameters in it: a function of arrays and an optional key."""
