@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 from ml_collections import config_dict
 
+from perceiver_jax.errors import UserError
+
 KIND = "kind"
 
 T = typing.TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that cannot be used, with the field and the remedy."""
 
 
@@ -134,7 +136,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if value is None:
         if type(None) in options:
             return None
-        raise ConfigError(f"{where} is not set; it takes {_describe(hint)}")
+        raise ConfigError(f"{where} is not set; it takes {describe_type(hint)}")
     classes = [option for option in options if dataclasses.is_dataclass(option)]
     if classes:
         return _convert_part(classes, value, where)
@@ -149,7 +151,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(option, type) and isinstance(value, option):
             if not (isinstance(value, bool) and option is not bool):
                 return value
-    raise ConfigError(f"{where}={value!r} is not valid; it takes {_describe(hint)}")
+    raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
 
 
 def _convert_part(classes: list[Any], value: Any, where: str) -> Any:
@@ -165,7 +167,7 @@ def _convert_part(classes: list[Any], value: Any, where: str) -> Any:
 def _convert_tuple(args: tuple, value: Any, hint: Any, where: str) -> tuple:
     hints = [args[0]] * len(value) if args[1:] == (...,) else list(args)
     if len(hints) != len(value):
-        raise ConfigError(f"{where}={value!r} is not valid; it takes {_describe(hint)}")
+        raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
     return tuple(
         _convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True))
     )
@@ -191,8 +193,8 @@ def _value_type(hint: Any) -> type:
     return origin or option
 
 
-def _describe(hint: Any) -> str:
-    """A type hint in words."""
+def describe_type(hint: Any) -> str:
+    """A type hint in words: what a field takes."""
     words = []
     for option in _options(hint):
         origin = typing.get_origin(option)
@@ -205,3 +207,10 @@ def _describe(hint: Any) -> str:
         else:
             words.append(option.__name__)
     return " or ".join(words)
+
+
+if __name__ == "__main__":
+    # Whole experiments are the business of `train`, which knows every part.
+    from perceiver_jax.train import show_config
+
+    show_config.main()

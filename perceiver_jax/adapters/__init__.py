@@ -1,4 +1,4 @@
-"""Modalities: input adapters turn raw arrays into tokens, output adapters turn answers into results."""
+"""Modalities: input adapters turn arrays into tokens, output adapters turn answers into results."""
 
 from perceiver_jax.adapters.base import InputAdapter, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter

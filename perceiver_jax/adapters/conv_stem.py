@@ -38,18 +38,21 @@ class BatchNorm(nnx.Module):
         self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
     def __call__(self, x: Array, *, training: bool) -> Array:
-        """Normalises [..., C], in training by the batch's statistics, which also update the stored
-        ones, else by the stored ones."""
+        """Normalises [..., C] by stored statistics, or in training by the batch's own.
+
+        Training also updates the stored ones.
+        """
+        axes = tuple(range(x.ndim - 1))
         if training:
             y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-            axes = tuple(range(x.ndim - 1))
             mean = y.mean(axes)
             var = jnp.square(y).mean(axes) - jnp.square(mean)
             self._update(mean, var)
         else:
             mean, var = self.mean[...], self.var[...]
         scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        return (x - mean) * scale + self.bias[...]
+        mean, scale, bias = (jnp.expand_dims(v, axes) for v in (mean, scale, self.bias[...]))
+        return (x - mean) * scale + bias
 
     def _update(self, mean: Array, var: Array) -> None:
         count = self.count[...]

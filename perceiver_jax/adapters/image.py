@@ -6,6 +6,7 @@
 - Tables are made from the image shape at each call, small and per axis; none is a parameter.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -42,7 +43,7 @@ class ImageInputAdapter(nnx.Module):
         channel_order: ChannelOrder = "deepmind",
     ):
         self.image_shape = tuple(image_shape)
-        self.positions = _GridPositions(num_frequency_bands, max_resolution, channel_order)
+        self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         self.num_input_channels = self.image_shape[-1] + self.positions.num_channels
 
     def __call__(
@@ -94,7 +95,7 @@ class PatchImageInputAdapter(nnx.Module):
                 "common divisor of both"
             )
         self.patch_size = patch_size
-        self.positions = _GridPositions(num_frequency_bands, max_resolution, channel_order)
+        self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         num_pixels = patch_size**2 * colours
         self.projected = num_patch_channels is not None
         if num_patch_channels is not None:
@@ -150,7 +151,7 @@ class ConvImageInputAdapter(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.image_shape = tuple(image_shape)
-        self.positions = _GridPositions(num_frequency_bands, max_resolution, channel_order)
+        self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         self.stem = ConvStem(
             num_image_channels=self.image_shape[-1],
             num_channels=num_channels,
@@ -226,18 +227,16 @@ class LearnedImageInputAdapter(nnx.Module):
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class _GridPositions:
-    """Fourier features of whatever grid a stage of image processing ends on."""
+    """Fourier features of whatever grid a stage of image processing ends on.
 
-    def __init__(
-        self,
-        num_bands: int,
-        max_resolution: Sequence[float] | None,
-        channel_order: ChannelOrder,
-    ):
-        self.num_bands = num_bands
-        self.max_resolution = None if max_resolution is None else tuple(max_resolution)
-        self.channel_order: ChannelOrder = channel_order
+    Equal by value: compiled functions are shared by models of the same structure.
+    """
+
+    num_bands: int
+    max_resolution: tuple[float, ...] | None
+    channel_order: ChannelOrder
 
     @property
     def num_channels(self) -> int:
@@ -254,6 +253,13 @@ class _GridPositions:
             channel_order=self.channel_order,
         )
         return Tokens(content=content, positions=tables, order=order, mask=mask)
+
+
+def _grid_positions(
+    num_bands: int, max_resolution: Sequence[float] | None, channel_order: ChannelOrder
+) -> _GridPositions:
+    resolution = None if max_resolution is None else tuple(max_resolution)
+    return _GridPositions(num_bands, resolution, channel_order)
 
 
 def space_to_depth(images: Array, patch_size: int) -> Array:

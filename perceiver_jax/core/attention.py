@@ -3,7 +3,7 @@
 - One definition, `attend`, for every attention in the library; softmax in at least float32.
 - Query/key, value and output channels are independent of each other and of the inputs' channels,
   and stand for all heads together: a head has `num_qk_channels / num_heads`.
-- Operands of batch size 1 (learned latents, learned queries) stay that size until they meet a batch.
+- Operands of batch size 1 (learned latents and queries) stay that size until they meet a batch.
 - Masks are True where attention may go.
 """
 

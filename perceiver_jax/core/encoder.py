@@ -189,8 +189,9 @@ class EncoderConfig(LayerOptions):
         if self.num_cross_attention_layers > self.num_self_attention_blocks:
             raise ValueError(
                 f"num_cross_attention_layers={self.num_cross_attention_layers} exceeds "
-                f"num_self_attention_blocks={self.num_self_attention_blocks}; every cross-attention "
-                "is followed by a block, so raise the blocks or lower the cross-attentions"
+                f"num_self_attention_blocks={self.num_self_attention_blocks}; every "
+                "cross-attention is followed by a block, so raise the blocks or lower the "
+                "cross-attentions"
             )
 
     @property

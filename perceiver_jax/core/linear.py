@@ -2,7 +2,7 @@
 
 - `normal`: krasserm/perceiver-io; every kernel and table N(0, scale), biases 0.
 - `variance_scaling`: DeepMind; kernels truncated normal with variance scale/fan_in, biases 0,
-  tables truncated normal of standard deviation 0.02.
+  tables N(0, 0.02) truncated at two standard deviations.
 - `uniform`: PyTorch's own default, so lucidrains; kernels and biases U(-1, 1)/sqrt(fan_in), tables
   N(0, 1).
 - A layer norm is exact: statistics in at least float32, two-pass variance, epsilon explicit.
@@ -62,7 +62,7 @@ class InitConfig:
         """Initialiser of latents, queries and position tables.
 
         Args:
-            scale: standard deviation; None takes the recipe's.
+            scale: standard deviation (where truncated: before that); None takes the recipe's.
         """
         if self.method == "variance_scaling":
             return jax.nn.initializers.truncated_normal(0.02 if scale is None else scale)

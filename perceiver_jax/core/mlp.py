@@ -2,7 +2,7 @@
 
 - The exact and the tanh form of GELU differ by up to 5e-4: PyTorch's libraries use the first,
   DeepMind the second.
-- Gated forms project to twice the hidden width at once: values in the first half, gates in the second.
+- Gated forms project to twice the hidden width at once: values first, then gates.
 """
 
 import dataclasses

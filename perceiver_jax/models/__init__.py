@@ -1,7 +1,10 @@
 """End models: adapters and core put together, each with its config."""
 
+import jax
 from flax import nnx
 
+from perceiver_jax import params
+from perceiver_jax.config import ConfigError
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
     MeanPoolDecoderConfig,
@@ -15,7 +18,7 @@ from perceiver_jax.models.image_classifier import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 from perceiver_jax.models.perceiver_config import PerceiverConfig
-from perceiver_jax.typing import Model
+from perceiver_jax.typing import Key, Model
 
 __all__ = [
     "MODELS",
@@ -29,6 +32,7 @@ __all__ = [
     "imagenet_conv",
     "imagenet_fourier",
     "imagenet_learned",
+    "skeleton",
 ]
 
 MODELS = {
@@ -38,8 +42,12 @@ MODELS = {
 """Which class a config makes, by the types of its encoder and decoder."""
 
 
-def build(config: PerceiverConfig, rngs: nnx.Rngs) -> Model:
+def build(config: PerceiverConfig, key: Key) -> Model:
     """The model that a config describes, with fresh parameters.
+
+    Args:
+        config: what the model is made of.
+        key: random key of the initial values.
 
     Raises:
         ValueError: there is no model with these two halves.
@@ -50,4 +58,16 @@ def build(config: PerceiverConfig, rngs: nnx.Rngs) -> Model:
         raise ValueError(
             f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
         )
-    return MODELS[halves](config, rngs=rngs)
+    return MODELS[halves](config, rngs=nnx.Rngs(key))
+
+
+def skeleton(config: PerceiverConfig) -> params.Skeleton:
+    """The structure and parameter shapes of the model that a config describes.
+
+    Raises:
+        ConfigError: it cannot be built.
+    """
+    try:
+        return params.skeleton(lambda: build(config, jax.random.key(0)))
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error

@@ -50,7 +50,12 @@ class ImageEncoderConfig(EncoderConfig):
         "projected pixels (None: 256)",
     )
     num_position_channels: int | None = setting(
-        None, "channels of learned positions, before and after projection; for 'conv1x1' only, 256"
+        None, "channels of learned positions; for 'conv1x1' only (None: 256)"
+    )
+    num_projected_position_channels: int | None = setting(
+        None,
+        "channels that learned positions are projected to; for 'conv1x1' only (None: as many as "
+        "they have)",
     )
 
     def __post_init__(self):
@@ -60,11 +65,12 @@ class ImageEncoderConfig(EncoderConfig):
                 f"patch_size={self.patch_size} does not go with preprocessing="
                 f"'{self.preprocessing}'; give patch_size with 'patches', and only there"
             )
-        if self.preprocessing != "conv1x1" and self.num_position_channels is not None:
-            raise ValueError(
-                f"num_position_channels={self.num_position_channels} needs preprocessing='conv1x1',"
-                f" not '{self.preprocessing}'; the others take num_frequency_bands"
-            )
+        for name in ("num_position_channels", "num_projected_position_channels"):
+            if self.preprocessing != "conv1x1" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} needs preprocessing='conv1x1', not "
+                    f"'{self.preprocessing}'; the others take num_frequency_bands"
+                )
         if self.preprocessing == "pixels" and self.num_preprocessing_channels is not None:
             raise ValueError(
                 f"num_preprocessing_channels={self.num_preprocessing_channels} has no meaning with "
@@ -95,11 +101,13 @@ def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputA
         return ConvImageInputAdapter(
             num_channels=config.num_preprocessing_channels or 64, **fourier, **learned
         )
+    num_position_channels = config.num_position_channels or 256
     return LearnedImageInputAdapter(
         image_shape=config.image_shape,
         num_channels=config.num_preprocessing_channels or 256,
-        num_position_channels=config.num_position_channels or 256,
-        num_projected_position_channels=config.num_position_channels or 256,
+        num_position_channels=num_position_channels,
+        num_projected_position_channels=config.num_projected_position_channels
+        or num_position_channels,
         **learned,
     )
 

@@ -1,4 +1,4 @@
-"""The config of a whole Perceiver or Perceiver IO: an encoder, a decoder and the latents between."""
+"""The config of a whole model: an encoder, a decoder and the latents between them."""
 
 import dataclasses
 

@@ -1,0 +1,7 @@
+"""Data on the host: sources of examples and the pipeline that batches them. NumPy out, no JAX."""
+
+from perceiver_jax.data.images import ImageDataConfig, image_batches
+from perceiver_jax.data.pipeline import Shard
+from perceiver_jax.data.sources import DatasetError, Source
+
+__all__ = ["DatasetError", "ImageDataConfig", "Shard", "Source", "image_batches"]

@@ -1,0 +1,185 @@
+"""Image batches: read, crop, augment, normalise.
+
+- Batches are `{"image": [B, H, W, c] float32, "label": [B] int32}`; evaluation adds `"mask"`.
+- Augmentation is geometric and happens on the host, one warp per image.
+"""
+
+import dataclasses
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+
+from perceiver_jax.config import setting
+from perceiver_jax.data import pipeline, sources
+from perceiver_jax.data.pipeline import Example, Shard
+from perceiver_jax.data.synthetic import SyntheticImages
+
+# Reader threads work side by side already; OpenCV's own would only fight them.
+cv2.setNumThreads(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageDataConfig:
+    """Labelled images: where from, and what is done to them."""
+
+    dataset: str = setting(
+        doc="'mnist5k', 'digits', 'synthetic', or 'tfds:NAME' for a prepared TFDS dataset"
+    )
+    data_dir: str | None = setting(None, "where prepared datasets lie; None: the default place")
+    train_split: str = setting("train", "split to train on")
+    eval_split: str = setting("test", "held-out split")
+    batch_size: int = setting(64, "training examples per step, over all devices")
+    eval_batch_size: int = setting(256, "held-out examples per step, over all devices")
+    image_size: tuple[int, int] | None = setting(
+        None,
+        "height and width to crop and resize to: random crops in training, the centre (224/256 of "
+        "the short side) in evaluation; None takes images as they are",
+    )
+    mean: tuple[float, ...] = setting((0.5,), "subtracted from pixels in [0, 1], per channel")
+    std: tuple[float, ...] = setting((0.5,), "divided by after that, per channel")
+    max_shift: float = setting(0.0, "random shift in training, up to this many pixels")
+    max_rotation: float = setting(0.0, "random rotation in training, up to this many degrees")
+    max_scale: float = setting(0.0, "random zoom in training, up to this fraction in or out")
+    max_shear: float = setting(0.0, "random horizontal shear in training, up to this fraction")
+    random_flip: bool = setting(False, "whether training mirrors half of the images")
+    synthetic_shape: tuple[int, int, int] = setting(
+        (32, 32, 3), "height, width, channels of 'synthetic' images"
+    )
+    synthetic_classes: int = setting(10, "classes of 'synthetic' images")
+
+    def __post_init__(self):
+        if min(self.batch_size, self.eval_batch_size) < 1:
+            raise ValueError(
+                f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "
+                "1 or more"
+            )
+
+
+def open_split(config: ImageDataConfig, split: str) -> sources.Source:
+    """The source that a split is read from.
+
+    Raises:
+        DatasetError: it is not there, or has no examples.
+    """
+    if config.dataset == "synthetic":
+        return SyntheticImages(
+            image_shape=config.synthetic_shape,
+            num_classes=config.synthetic_classes,
+            num_examples=4 * config.batch_size,
+            seed=split == config.eval_split,
+        )
+    return sources.load(config.dataset, split, config.data_dir)
+
+
+def image_batches(
+    config: ImageDataConfig, *, training: bool, seed: int, shard: Shard
+) -> grain.MapDataset:
+    """Training or evaluation batches, see `pipeline`."""
+    if training:
+        return pipeline.training_batches(
+            open_split(config, config.train_split),
+            _TrainingTransform(config),
+            batch_size=config.batch_size,
+            seed=seed,
+            shard=shard,
+        )
+    return pipeline.evaluation_batches(
+        open_split(config, config.eval_split),
+        _EvaluationTransform(config),
+        batch_size=config.eval_batch_size,
+        shard=shard,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvaluationTransform:
+    config: ImageDataConfig
+
+    def __call__(self, example: Example) -> Example:
+        image = example["image"]
+        if self.config.image_size is not None:
+            image = center_crop(image, self.config.image_size)
+        return _ready(image, example["label"], self.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingTransform:
+    config: ImageDataConfig
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        if self.config.image_size is not None:
+            image = random_resized_crop(image, self.config.image_size, rng)
+        image = random_warp(image, self.config, rng)
+        if self.config.random_flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        return _ready(image, example["label"], self.config)
+
+
+def _ready(image: np.ndarray, label: int, config: ImageDataConfig) -> Example:
+    return {"image": normalize(image, config.mean, config.std), "label": np.int32(label)}
+
+
+def normalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """[H, W, c] uint8 → float32, `(pixel / 255 - mean) / std`."""
+    scaled = np.float32(image) / np.float32(255)
+    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+
+
+def denormalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """The inverse of `normalize`, clipped to uint8."""
+    pixels = (np.asarray(image) * np.asarray(std) + np.asarray(mean)) * 255
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The central square of 224/256 of the short side, resized.
+
+    Source: deepmind ImageNet evaluation; a crop of 224 out of a short side of 256.
+    """
+    height, width = image.shape[:2]
+    side = max(1, round(min(height, width) * 224 / 256))
+    top, left = (height - side) // 2, (width - side) // 2
+    return _resize(image[top : top + side, left : left + side], size)
+
+
+def random_resized_crop(
+    image: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """A random part of 8 to 100 % of the area and aspect 3/4 to 4/3, resized.
+
+    Source: Inception crop; deepmind ImageNet training.
+    """
+    height, width = image.shape[:2]
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return _resize(image[top : top + h, left : left + w], size)
+    return center_crop(image, size)
+
+
+def random_warp(image: np.ndarray, config: ImageDataConfig, rng: np.random.Generator) -> np.ndarray:
+    """Rotates, scales, shears and shifts about the centre, all at once; the border is black."""
+    if not (config.max_shift or config.max_rotation or config.max_scale or config.max_shear):
+        return image
+    height, width = image.shape[:2]
+    angle = np.deg2rad(rng.uniform(-config.max_rotation, config.max_rotation))
+    scale = 1.0 + rng.uniform(-config.max_scale, config.max_scale)
+    shear = rng.uniform(-config.max_shear, config.max_shear)
+    shift = rng.uniform(-config.max_shift, config.max_shift, 2)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, shear], [0.0, 1.0]])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    matrix = np.column_stack([linear, center + shift - linear @ center])
+    return np.atleast_3d(cv2.warpAffine(image, matrix, (width, height)))
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    shrinks = image.shape[0] > size[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.atleast_3d(cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=how))

@@ -1,0 +1,1 @@
+"""Training: one script (`main`), its parts, and the tasks."""

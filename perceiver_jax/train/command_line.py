@@ -1,0 +1,98 @@
+"""Command lines: `--config` files with overrides, and errors without stack traces."""
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from perceiver_jax.errors import UserError
+
+
+def run(main: Callable[[], None], *, positional: str | None = None) -> None:
+    """Parses the flags and calls `main`; an expected error ends in a sentence and exit code 1.
+
+    Args:
+        main: reads `absl.flags.FLAGS`.
+        positional: a flag whose value may stand alone, as the first argument.
+    """
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        program, *rest = argv
+        if positional and rest and not rest[0].startswith("-"):
+            rest[0] = f"--{positional}={rest[0]}"
+        return _parse_flags([program, *rest])
+
+    app.run(lambda _: _guarded(main), flags_parser=parse)
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read the output, `head` for example, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS([_resolved(argument) for argument in argv])
+    except (AttributeError, KeyError) as error:
+        # ConfigDict's answer to an override of an unknown field, in its own quotes.
+        words = re.search(r"Did you mean \"(.+?)\" instead of \"(.+?)\"", str(error))
+        name = words[2] if words else str(error).strip("\"'")
+        hint = f"; did you mean '{words[1]}'?" if words else ""
+        sys.exit(
+            f"error: the config has no field '{name}'{hint}\n"
+            "All fields: python -m perceiver_jax.config FILE"
+        )
+    except (flags.Error, UserError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {str(error).splitlines()[0]}")
+
+
+def _resolved(argument: str) -> str:
+    """`--config=NAME[:VARIANT]` with the path of a shipped config in place of a bare name."""
+    match = re.fullmatch(r"(--?config=)([^:]+)(:.*)?", argument)
+    if not match:
+        return argument
+    return f"{match[1]}{config_file(match[2])}{match[3] or ''}"
+
+
+def config_file(name: str) -> Path:
+    """The config file that a path or the bare name of a shipped config means.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    stem = path.stem if path.parent in (Path(), Path("configs")) else None
+    if stem in shipped:
+        return shipped[stem]
+    raise UserError(
+        f"there is no config file {name}, and no shipped config of that name; shipped are "
+        f"{', '.join(shipped)}"
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Configs that come with the library, by name."""
+    spec = importlib.util.find_spec("configs")
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    folder = Path(spec.submodule_search_locations[0])
+    return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"}

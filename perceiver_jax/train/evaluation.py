@@ -1,0 +1,59 @@
+"""Held-out metrics and pictures of a model, as training makes them between steps."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import Mesh
+
+from perceiver_jax.data import Shard
+from perceiver_jax.data.pipeline import iterate
+from perceiver_jax.params import Skeleton
+from perceiver_jax.train import parallel
+from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.metrics import average
+from perceiver_jax.train.step import make_evaluation_step
+from perceiver_jax.train.tasks import Media
+from perceiver_jax.typing import Batch, Params
+
+
+class Evaluator:
+    """Evaluates parameters on the held-out split.
+
+    Args:
+        config: of the run.
+        skeleton: of the model.
+        mesh: devices.
+
+    Raises:
+        DatasetError: the split is not there or has no examples.
+        UserError: the batch size cannot be divided over the devices.
+    """
+
+    def __init__(self, config: ExperimentConfig, skeleton: Skeleton, mesh: Mesh):
+        parallel.check_batch_size("data.eval_batch_size", config.data.eval_batch_size)
+        self._config, self._skeleton, self._mesh = config, skeleton, mesh
+        self._batches = config.task.batches(
+            config.data,
+            training=False,
+            seed=config.seed,
+            shard=Shard(jax.process_index(), jax.process_count()),
+        )
+        self._step = jax.jit(make_evaluation_step(config.task, skeleton))
+
+    def metrics(self, params: Params, stats: Params) -> dict[str, float]:
+        """Metrics over every held-out example."""
+        return average(self._step(params, stats, batch) for batch in self._one_pass())
+
+    def show(self, params: Params, stats: Params) -> Media:
+        """Pictures and texts of the first held-out examples, the same on every process."""
+        batches = self._config.task.batches(
+            self._config.data, training=False, seed=self._config.seed, shard=Shard()
+        )
+        model = self._skeleton.bind(params, stats)
+        return self._config.task.show(model, batches[0], self._config.data)
+
+    def _one_pass(self) -> Iterator[Batch]:
+        with contextlib.closing(iterate(self._batches)) as iterator:
+            for batch, _ in parallel.read_ahead(iterator, self._mesh):
+                yield batch

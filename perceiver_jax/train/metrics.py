@@ -1,0 +1,112 @@
+"""Metrics over time: added up as (sum, weight), written as JSON lines and TensorBoard events.
+
+- Only the first process writes.
+- After a resume rows of steps that will be repeated are taken out, so each step is logged once.
+- The JSON-lines file is flushed row by row: a killed run loses nothing that was logged.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from perceiver_jax.typing import Sums
+
+
+def average(batches: Iterable[Sums]) -> dict[str, float]:
+    """Total sums over total weights, in float64."""
+    totals: dict[str, np.ndarray] = {}
+    for sums in batches:
+        for name, pair in jax.device_get(sums).items():
+            totals[name] = totals.get(name, np.zeros(2)) + np.array(pair, np.float64)
+    return {name: float(total / weight) for name, (total, weight) in totals.items()}
+
+
+class MetricsWriter:
+    """Writes scalars, pictures and texts of a run.
+
+    Args:
+        workdir: `metrics.jsonl` and `tensorboard/` are made in it.
+        first_step: rows of later steps, left by a run that was killed, are taken out.
+    """
+
+    def __init__(self, workdir: Path, *, first_step: int):
+        self.path = workdir / "metrics.jsonl"
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        from tensorboardX import SummaryWriter
+
+        _keep_rows(self.path, up_to=first_step)
+        self._file = self.path.open("a")
+        # TensorBoard hides whatever an earlier event file has from this step on.
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
+        )
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One row of metrics."""
+        if not self._active:
+            return
+        row = {"step": step} | {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, float(value), step)
+
+    def media(self, step: int, images: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+        """Pictures ([H, W, 3] uint8) and texts, for TensorBoard."""
+        if not self._active:
+            return
+        for name, image in images.items():
+            self._events.add_image(f"eval/{name}", image, step, dataformats="HWC")
+        for name, text in texts.items():
+            self._events.add_text(f"eval/{name}", text, step)
+
+    def hyperparameters(self, config: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """The flattened config beside final results, for TensorBoard's HPARAMS page."""
+        if self._active:
+            flat = dict(_flatten(config))
+            self._events.add_hparams(flat, dict(results), name="hyperparameters")
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Flushes and closes both files."""
+        if self._active:
+            self._file.close()
+            self._events.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _keep_rows(path: Path, *, up_to: int) -> None:
+    kept = [row for row in read_rows(path) if row["step"] <= up_to]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    os.replace(temporary, path)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            plain = isinstance(value, bool | int | float | str)
+            yield prefix + name, value if plain else str(value)

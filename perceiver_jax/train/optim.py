@@ -1,0 +1,104 @@
+"""Optimizers and learning-rate schedules, put together from optax.
+
+- Order of a step: clip gradients, optimizer, weight decay, schedule; accumulation comes before.
+- Weight decay is decoupled for AdamW and LAMB; `no_decay` names parameters by path.
+"""
+
+import dataclasses
+import re
+from typing import Literal
+
+import optax
+
+from perceiver_jax.config import setting
+from perceiver_jax.typing import Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Which optimizer, and how its learning rate changes over the steps."""
+
+    name: Literal["adamw", "lamb", "adam", "sgd"] = setting(
+        "adamw", "'adamw', 'lamb', 'adam' (no weight decay) or 'sgd'"
+    )
+    learning_rate: float = setting(1e-3, "peak learning rate")
+    schedule: Literal["constant", "cosine", "constant_cosine", "step", "exponential"] = setting(
+        "constant",
+        "after warm-up: 'constant'; 'cosine' down to final_fraction; 'constant_cosine', the first "
+        "half of training constant, then cosine; 'step', times decay_rate every decay_steps; "
+        "'exponential', the same but continuous",
+    )
+    warmup_steps: int = setting(0, "steps in which the rate rises linearly from zero")
+    final_fraction: float = setting(0.0, "where the cosine ends, as a fraction of the peak")
+    decay_rate: float = setting(0.9, "factor of 'step' and 'exponential'")
+    decay_steps: int = setting(1000, "steps between two factors of 'step' and 'exponential'")
+    weight_decay: float = setting(0.01, "decay per step, times the learning rate; adamw and lamb")
+    no_decay: tuple[str, ...] = setting(
+        (r"bias$", r"norm/scale$"), "regular expressions of parameter paths that do not decay"
+    )
+    b1: float = setting(0.9, "decay of the first moment; momentum of 'sgd'")
+    b2: float = setting(0.999, "decay of the second moment")
+    epsilon: float = setting(1e-8, "added to the root of the second moment")
+    clip_norm: float | None = setting(None, "largest global norm of the gradients; None: no limit")
+    accumulate: int = setting(
+        1, "parts that a batch is divided into; their gradients are averaged for one step"
+    )
+
+    def __post_init__(self):
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate={self.accumulate} must be 1 or more")
+        if self.warmup_steps < 0 or self.decay_steps < 1:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} must be 0 or more and decay_steps="
+                f"{self.decay_steps} 1 or more"
+            )
+        for pattern in self.no_decay:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"no_decay has '{pattern}', no regular expression: {error}") from (
+                    error
+                )
+
+
+def learning_rate_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Step → learning rate, for a run of that many steps."""
+    peak, rest = config.learning_rate, max(1, num_steps - config.warmup_steps)
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
+    elif config.schedule == "constant_cosine":
+        half = rest // 2
+        cosine = optax.cosine_decay_schedule(peak, max(1, rest - half), config.final_fraction)
+        after = optax.join_schedules([optax.constant_schedule(peak), cosine], [half])
+    elif config.schedule in ("step", "exponential"):
+        after = optax.exponential_decay(
+            peak, config.decay_steps, config.decay_rate, staircase=config.schedule == "step"
+        )
+    else:
+        after = optax.constant_schedule(peak)
+    if not config.warmup_steps:
+        return after
+    warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
+    return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of that many steps, over flat parameter dicts."""
+    rate = learning_rate_schedule(config, num_steps)
+
+    def decays(params: Params) -> dict[str, bool]:
+        return {p: not any(re.search(r, p) for r in config.no_decay) for p in params}
+
+    moments = {"b1": config.b1, "b2": config.b2, "eps": config.epsilon}
+    decay = {"weight_decay": config.weight_decay, "mask": decays}
+    if config.name == "adamw":
+        optimizer = optax.adamw(rate, **moments, **decay)
+    elif config.name == "lamb":
+        optimizer = optax.lamb(rate, **moments, **decay)
+    elif config.name == "adam":
+        optimizer = optax.adam(rate, **moments)
+    else:
+        optimizer = optax.sgd(rate, momentum=config.b1 or None)
+    if config.clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)

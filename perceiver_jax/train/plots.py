@@ -1,0 +1,93 @@
+"""Pictures: curves of a run, and a grid of predictions. Matplotlib, without a display."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLOURS = {"train": "#c44e52", "eval": "#dd8452", "accuracy": "#4c72b0"}
+
+
+def plot_curves(rows: Sequence[Mapping[str, Any]], directory: Path) -> list[Path]:
+    """Draws train loss, eval loss and eval accuracy over steps.
+
+    Args:
+        rows: rows of `metrics.jsonl`.
+        directory: where the PNG files go; made if it is not there.
+
+    Returns:
+        The files written; a curve without a value is left out.
+    """
+    curves = {
+        "train_loss.png": ("train/loss", "training loss", COLOURS["train"]),
+        "eval_loss.png": ("eval/loss", "held-out loss", COLOURS["eval"]),
+        "eval_accuracy.png": ("eval/accuracy", "held-out accuracy", COLOURS["accuracy"]),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for file, (metric, label, colour) in curves.items():
+        points = [(row["step"], row[metric]) for row in rows if metric in row]
+        if points:
+            _plot_curve(points, label, colour, directory / file)
+            written.append(directory / file)
+    return written
+
+
+def _plot_curve(points: list[tuple[int, float]], label: str, colour: str, path: Path) -> None:
+    figure = _figure(6.4, 4.0)
+    axes = figure.subplots()
+    steps, values = zip(*points, strict=True)
+    few = len(points) < 30
+    axes.plot(steps, values, color=colour, linewidth=1.6, marker="o" if few else "", markersize=4)
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.set_title(f"{label}: {values[-1]:.4g} at step {steps[-1]:,}", loc="left", fontsize=11)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def prediction_grid(
+    images: Sequence[np.ndarray], predicted: Sequence[str], real: Sequence[str]
+) -> np.ndarray:
+    """Draws images with predicted and real class; wrong ones in red.
+
+    Args:
+        images: [H, W, 1 or 3] uint8 each.
+        predicted: class names.
+        real: class names.
+
+    Returns:
+        [height, width, 3] uint8 picture.
+    """
+    columns = min(8, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(1.5 * columns, 1.85 * rows)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, image, guess, truth in zip(figure.axes, images, predicted, real, strict=False):
+        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        colour = "black" if guess == truth else "#c00000"
+        axes.set_title(f"predicted {guess}\nreal {truth}", fontsize=9, color=colour)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_picture(picture: np.ndarray, path: Path) -> None:
+    """Writes an [H, W, 3] uint8 picture as PNG."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), picture[..., ::-1])
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure in inches that needs no display and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,79 @@
+"""How a run shows itself: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class ProgressReport:
+    """Tells the user how far training is.
+
+    Args:
+        num_steps: steps of the whole run.
+        first_step: steps already done.
+    """
+
+    def __init__(self, num_steps: int, first_step: int):
+        self._console = Console(file=sys.stdout, quiet=jax.process_index() != 0, highlight=False)
+        self._num_steps, self._first_step = num_steps, first_step
+        self._live = self._console.is_terminal
+        self._started = time.monotonic()
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._row = self._bar.add_task("", total=num_steps, completed=first_step, status="starting")
+
+    def __enter__(self) -> "ProgressReport":
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def step(self, step: int) -> None:
+        """Moves the bar."""
+        if self._live:
+            self._bar.update(self._row, completed=step)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows training metrics: in the bar, or as a line."""
+        status = _describe(values, "train/", "perf/steps_per_s")
+        if self._live:
+            self._bar.update(self._row, completed=step, status=status)
+        else:
+            self.line(f"step {step:,} of {self._num_steps:,}  {status}  {self._time_left(step)}")
+
+    def line(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _time_left(self, step: int) -> str:
+        done = step - self._first_step
+        seconds = (time.monotonic() - self._started) / max(done, 1) * (self._num_steps - step)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
+
+
+def _describe(values: Mapping[str, float], *prefixes: str) -> str:
+    words = []
+    for name, value in values.items():
+        if name.startswith(prefixes):
+            short = name.rpartition("/")[2].replace("_per_s", "/s").replace("_", " ")
+            words.append(f"{short} {value:.4g}")
+    return "  ".join(words)

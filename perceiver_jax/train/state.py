@@ -1,0 +1,41 @@
+"""What a run carries from step to step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from perceiver_jax import params
+from perceiver_jax.typing import Model, Params
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step reads and writes.
+
+    Attributes:
+        step: [] int32, steps done.
+        params: trained parameters by path.
+        stats: statistics (of batch norms) by path.
+        opt_state: state of the optimizer; its paths end with parameter paths.
+    """
+
+    step: jax.Array
+    params: Params
+    stats: Params
+    opt_state: Any
+
+
+def create(build: Callable[[], Model], optimizer: optax.GradientTransformation) -> TrainState:
+    """A fresh state; call it under `jax.jit` so that it is made where it will live."""
+    values, stats = params.flatten(build())
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=values,
+        stats=stats,
+        opt_state=optimizer.init(values),
+    )

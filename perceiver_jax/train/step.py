@@ -1,0 +1,94 @@
+"""The training step and the evaluation step, as pure functions.
+
+- The key of step n is folded from the run's seed and n, so a resumed run repeats nothing.
+- Gradient accumulation deals a batch out into equal parts in a scan; with sharded batches each
+  part keeps its share on every device.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from perceiver_jax.params import Skeleton, flatten
+from perceiver_jax.train.state import TrainState
+from perceiver_jax.train.tasks import Task
+from perceiver_jax.typing import Batch, Key, Params, Sums
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+EvaluationStep = Callable[[Params, Params, Batch], Sums]
+
+
+def make_train_step(
+    task: Task,
+    skeleton: Skeleton,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    accumulate: int = 1,
+    learning_rate: optax.Schedule,
+) -> TrainStep:
+    """A function `(state, batch) → (state, metrics)`; jit it with the state donated.
+
+    Metrics are scalars: `loss`, the task's own, and `optim/...` norms of gradients, updates and
+    parameters.
+    """
+
+    def loss_and_gradients(params, stats, batch, key):
+        def loss(params):
+            model = skeleton.bind(params, stats)
+            value, sums = task.loss(model, batch, key)
+            return value, (sums, flatten(model)[1])
+
+        (value, (sums, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return gradients, stats, {"loss": (value, jnp.ones_like(value)), **sums}
+
+    def train_step(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if accumulate == 1:
+            gradients, stats, sums = loss_and_gradients(state.params, state.stats, batch, key)
+        else:
+            gradients, stats, sums = _accumulate(loss_and_gradients, state, batch, key, accumulate)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {name: total / weight for name, (total, weight) in sums.items()}
+        metrics |= {
+            "optim/learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
+            "optim/gradient_norm": optax.global_norm(gradients),
+            "optim/update_norm": optax.global_norm(updates),
+            "optim/parameter_norm": optax.global_norm(params),
+        }
+        return TrainState(state.step + 1, params, stats, opt_state), metrics
+
+    return train_step
+
+
+def _accumulate(loss_and_gradients, state: TrainState, batch: Batch, key: Key, num_parts: int):
+    """Mean gradients and summed metrics over equal parts of a batch."""
+
+    def deal(x):
+        # Every num_parts-th example goes to the same part: a sharded first axis stays sharded.
+        return x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
+
+    def body(carry, part):
+        gradients, stats = carry
+        part_batch, part_key = part
+        new, stats, sums = loss_and_gradients(state.params, stats, part_batch, part_key)
+        return (jax.tree.map(jnp.add, gradients, new), stats), sums
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    parts = (jax.tree.map(deal, batch), jax.random.split(key, num_parts))
+    (gradients, stats), sums = jax.lax.scan(body, (zeros, state.stats), parts)
+    gradients = jax.tree.map(lambda g: g / num_parts, gradients)
+    return gradients, stats, jax.tree.map(lambda s: s.sum(0), sums)
+
+
+def make_evaluation_step(task: Task, skeleton: Skeleton) -> EvaluationStep:
+    """A function `(params, stats, batch) → sums` without dropout; jit it."""
+
+    def evaluation_step(params: Params, stats: Params, batch: Any) -> Sums:
+        return task.evaluate(skeleton.bind(params, stats), batch)
+
+    return evaluation_step

@@ -1,0 +1,116 @@
+"""Images to classes: cross-entropy or squared error, accuracy, a grid of predictions."""
+
+import dataclasses
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_jax.config import setting
+from perceiver_jax.data import ImageDataConfig, Shard, image_batches
+from perceiver_jax.data.images import denormalize, open_split
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth
+from perceiver_jax.train.plots import prediction_grid
+from perceiver_jax.train.tasks.base import Media
+from perceiver_jax.typing import Array, Batch, Key, Model, Sums
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageClassification:
+    """One label per image."""
+
+    loss_function: ClassificationLoss = setting(
+        "cross_entropy",
+        "'cross_entropy', or 'mean_squared_error' between logits and one-hot labels",
+    )
+    label_smoothing: float = setting(0.0, "mass of a target spread over all classes, in [0, 1)")
+    num_shown: int = setting(24, "held-out images in the grid of predictions")
+
+    def __post_init__(self):
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing={self.label_smoothing} is not in [0, 1)")
+
+    def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
+        """See `Task`."""
+        for split in (data.train_split, data.eval_split):
+            source = open_split(data, split)
+            num_classes = len(source.class_names)
+            if model.decoder.num_classes < num_classes:
+                raise UserError(
+                    f"the model tells {model.decoder.num_classes} classes apart, but dataset "
+                    f"'{data.dataset}' has {num_classes}; set --config.model.decoder.num_classes="
+                    f"{num_classes}"
+                )
+        shape = source[0]["image"].shape
+        if data.image_size is not None:
+            shape = (*data.image_size, shape[-1])
+        if tuple(shape) != tuple(model.encoder.image_shape):
+            raise UserError(
+                f"images of dataset '{data.dataset}' have shape {tuple(shape)}, the model takes "
+                f"{tuple(model.encoder.image_shape)} (height, width, channels); set "
+                "--config.model.encoder.image_shape, or --config.data.image_size to crop and resize"
+            )
+        for name in ("mean", "std"):
+            if len(getattr(data, name)) not in (1, shape[-1]):
+                raise UserError(
+                    f"data.{name}={getattr(data, name)} has {len(getattr(data, name))} numbers for "
+                    f"images of {shape[-1]} channels; give one, or one per channel"
+                )
+
+    def batches(
+        self, data: ImageDataConfig, *, training: bool, seed: int, shard: Shard
+    ) -> grain.MapDataset:
+        """See `Task`; batches hold `image` and `label`."""
+        return image_batches(data, training=training, seed=seed, shard=shard)
+
+    def loss(self, model: Model, batch: Batch, key: Key) -> tuple[jax.Array, Sums]:
+        """Mean loss over the batch, and its accuracy."""
+        logits = model(batch["image"], key=key)
+        losses = classification_loss(
+            logits, self._targets(logits, batch["label"]), self.loss_function
+        )
+        correct = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return losses.mean(), {"accuracy": (correct.sum(), jnp.float32(correct.size))}
+
+    def evaluate(self, model: Model, batch: Batch) -> Sums:
+        """Loss, without label smoothing, and accuracy: top-1, and top-5 where there are more."""
+        logits = model(batch["image"])
+        labels, mask = batch["label"], batch["mask"].astype(jnp.float32)
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        losses = classification_loss(logits, targets, self.loss_function)
+        sums = {"loss": losses, "accuracy": _in_top(1, logits, labels)}
+        if logits.shape[-1] > 10:
+            sums["top5_accuracy"] = _in_top(5, logits, labels)
+        return {name: ((value * mask).sum(), mask.sum()) for name, value in sums.items()}
+
+    def show(self, model: Model, batch: Batch, data: ImageDataConfig) -> Media:
+        """A grid of images with predicted and real class."""
+        shown = batch["mask"][: self.num_shown]
+        images = batch["image"][: self.num_shown][shown]
+        labels = batch["label"][: self.num_shown][shown]
+        predictions = np.asarray(_predict(model, images))
+        names = open_split(data, data.eval_split).class_names
+        grid = prediction_grid(
+            [denormalize(image, data.mean, data.std) for image in images],
+            [names[i] if i < len(names) else f"class {i}" for i in predictions],
+            [names[i] for i in labels],
+        )
+        return Media(images={"predictions": grid})
+
+    def _targets(self, logits: Array, labels: Array) -> jax.Array:
+        return smooth(jax.nn.one_hot(labels, logits.shape[-1]), self.label_smoothing)
+
+
+@jax.jit
+def _predict(model: Model, images: Array) -> jax.Array:
+    return model(images).argmax(-1)
+
+
+def _in_top(k: int, logits: Array, labels: Array) -> jax.Array:
+    """[B] 1.0 where the right class is among the k best; ties and NaN count against it."""
+    right = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    rank = (logits >= right).sum(-1)
+    return ((rank >= 1) & (rank <= k)).astype(jnp.float32)
