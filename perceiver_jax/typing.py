@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
-Array = jax.Array | np.ndarray
-"""An array of JAX or NumPy; docstrings give shape, range and unit."""
+Array = jax.Array
+"""An array; docstrings give shape, range and unit. Models take NumPy's as well."""
 
 Key = jax.Array
 """A JAX random key. `None` in its place means inference: no dropout, stored batch statistics."""

@@ -5,14 +5,16 @@
   softmax over fewer tokens needs none.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from perceiver_jax.typing import Array, Key
 
 
-def split(key: Key | None, num: int) -> Array | list[None]:
-    """`num` independent keys, or that many Nones."""
+def split(key: Key | None, num: int) -> Any:
+    """`num` independent keys as an array, or a list of that many Nones."""
     return [None] * num if key is None else jax.random.split(key, num)
 
 
@@ -25,7 +27,7 @@ def dropout(x: Array, rate: float, key: Key | None) -> Array:
 
 
 def drop_inputs(
-    mask: Array | None, shape: tuple[int, int], rate: float, key: Key | None
+    mask: Array | None, shape: tuple[int, ...], rate: float, key: Key | None
 ) -> Array | None:
     """Hides a random part of each example's input tokens by masking them.
 

@@ -75,7 +75,7 @@ class LayerOptions:
 
     def attention_config(self, **fields: Any) -> AttentionConfig:
         """An attention with the common options and those given."""
-        common = {
+        common: dict[str, Any] = {
             "q_bias": self.qkv_bias,
             "k_bias": self.qkv_bias,
             "v_bias": self.qkv_bias,

@@ -82,9 +82,7 @@ class CrossAttentionLayer(nnx.Module):
             key=weights_key,
             tape=tape,
         )
-        x = dropout(attended, config.residual_dropout, attention_key)
-        if config.residual:
-            x = queries + x
+        x = _skip(config, queries, dropout(attended, config.residual_dropout, attention_key))
         tape.stage("attention", x)
         if self.mlp_config is not None:
             x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)
@@ -129,8 +127,7 @@ class SelfAttentionLayer(nnx.Module):
         config = self.attention_config
         normed = self.norm(x) if config.q_norm else x
         attended = self.attention(normed, normed, attention_mask, key=weights_key, tape=tape)
-        attended = dropout(attended, config.residual_dropout, attention_key)
-        x = x + attended if config.residual else attended
+        x = _skip(config, x, dropout(attended, config.residual_dropout, attention_key))
         tape.stage("attention", x)
         x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)
         tape.stage("mlp", x)
@@ -185,6 +182,13 @@ class SelfAttentionBlock(nnx.Module):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.layer)
         scanned = (stacked, None if key is None else keys)
         return jax.lax.scan(lambda x, step: (apply(step[0], x, step[1]), None), x, scanned)[0]
+
+
+def _skip(config: AttentionConfig, x: Array, attended: Array) -> Array:
+    """What goes on after the attention: without a residual too, in the skip's type."""
+    if config.residual:
+        return x + attended
+    return attended.astype(jnp.promote_types(x.dtype, attended.dtype))
 
 
 def _apply_layer(layer: SelfAttentionLayer, x: Array, key: Key | None) -> Array:

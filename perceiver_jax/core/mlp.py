@@ -6,7 +6,7 @@
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ class MLP(nnx.Module):
         self.config = config
         hidden = config.widening_factor * num_channels
         gated = config.activation == "geglu"
-        common = {
+        common: dict[str, Any] = {
             "bias": config.bias,
             "init": config.init,
             "compute_dtype": config.compute_dtype,

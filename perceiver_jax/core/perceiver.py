@@ -76,9 +76,8 @@ class PerceiverIO(Recordable):
         adapter_key, encoder_key, decoder_key = split(key, 3)
         tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))
-        if queries is None:
-            queries = self.decoder.output_adapter.make_queries(tokens)
-        outputs = self.decoder(z, queries, query_mask, key=decoder_key, tape=tape.at("decoder"))
+        asked = self.decoder.output_adapter.make_queries(tokens) if queries is None else queries
+        outputs = self.decoder(z, asked, query_mask, key=decoder_key, tape=tape.at("decoder"))
         tape.stage("outputs", outputs)
         return outputs
 

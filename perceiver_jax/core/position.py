@@ -11,8 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from perceiver_jax.typing import Array
-
 ChannelOrder = Literal["deepmind", "lucidrains"]
 
 
@@ -22,7 +20,7 @@ def linear_positions(size: int) -> np.ndarray:
 
 
 def fourier_features(
-    positions: Array,
+    positions: np.ndarray,
     *,
     num_bands: int,
     max_resolution: Sequence[float],

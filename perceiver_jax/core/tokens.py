@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from perceiver_jax.typing import Array
 
@@ -28,7 +29,7 @@ class Tokens:
     """
 
     content: Array
-    positions: tuple[Array, ...] = ()
+    positions: tuple[Array | np.ndarray, ...] = ()
     order: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
     mask: Array | None = None
 

@@ -52,7 +52,7 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         records = builder.as_data_source(
             split=split, decoders={"image": tfds.decode.SkipDecoding()}
         )

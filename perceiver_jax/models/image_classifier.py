@@ -10,11 +10,12 @@ from flax import nnx
 from perceiver_jax.core import Perceiver, PerceiverIO
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
+    MeanPoolDecoderConfig,
     classification_decoder,
     mean_pool_head,
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig, image_encoder
-from perceiver_jax.models.perceiver_config import PerceiverConfig
+from perceiver_jax.models.perceiver_config import PerceiverConfig, check_half
 
 
 class ImageClassifier(PerceiverIO):
@@ -29,10 +30,12 @@ class ImageClassifier(PerceiverIO):
 
     def __init__(self, config: PerceiverConfig, *, rngs: nnx.Rngs):
         self.config = config
-        latents = {"num_latent_channels": config.num_latent_channels, "rngs": rngs}
+        encoder = check_half(config.encoder, ImageEncoderConfig, "ImageClassifier")
+        decoder = check_half(config.decoder, ClassificationDecoderConfig, "ImageClassifier")
+        latents: dict[str, Any] = {"num_latent_channels": config.num_latent_channels, "rngs": rngs}
         super().__init__(
-            image_encoder(config.encoder, num_latents=config.num_latents, **latents),
-            classification_decoder(config.decoder, **latents),
+            image_encoder(encoder, num_latents=config.num_latents, **latents),
+            classification_decoder(decoder, **latents),
         )
 
 
@@ -48,10 +51,12 @@ class PooledImageClassifier(Perceiver):
 
     def __init__(self, config: PerceiverConfig, *, rngs: nnx.Rngs):
         self.config = config
-        latents = {"num_latent_channels": config.num_latent_channels, "rngs": rngs}
+        encoder = check_half(config.encoder, ImageEncoderConfig, "PooledImageClassifier")
+        decoder = check_half(config.decoder, MeanPoolDecoderConfig, "PooledImageClassifier")
+        latents: dict[str, Any] = {"num_latent_channels": config.num_latent_channels, "rngs": rngs}
         super().__init__(
-            image_encoder(config.encoder, num_latents=config.num_latents, **latents),
-            mean_pool_head(config.decoder, **latents),
+            image_encoder(encoder, num_latents=config.num_latents, **latents),
+            mean_pool_head(decoder, **latents),
         )
 
 
@@ -62,7 +67,7 @@ def imagenet_fourier(**encoder_fields: Any) -> PerceiverConfig:
 
 def imagenet_learned(**encoder_fields: Any) -> PerceiverConfig:
     """DeepMind's ImageNet model with learned positions: 62,255,848 parameters."""
-    fields = {
+    fields: dict[str, Any] = {
         "preprocessing": "conv1x1",
         "num_preprocessing_channels": 256,
         "num_position_channels": 256,
@@ -85,15 +90,15 @@ def _imagenet(encoder_fields: dict[str, Any], **decoder_fields: Any) -> Perceive
 
     Source: Perceiver IO table 9; deepmind ImageNet colab.
     """
-    common = {"activation": "gelu_tanh", "init_method": "variance_scaling"}
-    encoder = {
+    common: dict[str, Any] = {"activation": "gelu_tanh", "init_method": "variance_scaling"}
+    encoder: dict[str, Any] = {
         "image_shape": (224, 224, 3),
         "num_cross_attention_heads": 1,
         "num_self_attention_heads": 8,
         "num_self_attention_layers_per_block": 6,
         "num_self_attention_blocks": 8,
     }
-    decoder = {
+    decoder: dict[str, Any] = {
         "num_classes": 1000,
         "num_output_query_channels": 1024,
         "num_cross_attention_heads": 1,

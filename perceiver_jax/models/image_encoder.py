@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
@@ -80,13 +80,17 @@ class ImageEncoderConfig(EncoderConfig):
 
 def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputAdapter:
     """The input adapter that the config chooses."""
-    fourier = {
+    fourier: dict[str, Any] = {
         "image_shape": config.image_shape,
         "num_frequency_bands": config.num_frequency_bands,
         "max_resolution": config.max_resolution,
         "channel_order": config.position_channel_order,
     }
-    learned = {"init": config.init, "compute_dtype": config.compute_dtype, "rngs": rngs}
+    learned: dict[str, Any] = {
+        "init": config.init,
+        "compute_dtype": config.compute_dtype,
+        "rngs": rngs,
+    }
     if config.preprocessing == "pixels":
         return ImageInputAdapter(**fourier)
     if config.preprocessing == "patches":

@@ -1,6 +1,7 @@
 """The config of a whole model: an encoder, a decoder and the latents between them."""
 
 import dataclasses
+from typing import Any, TypeVar
 
 from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.models.classification_decoder import (
@@ -8,6 +9,8 @@ from perceiver_jax.models.classification_decoder import (
     MeanPoolDecoderConfig,
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
+
+T = TypeVar("T")
 
 AnyEncoderConfig = ImageEncoderConfig
 """Encoders that a model can have."""
@@ -19,10 +22,19 @@ AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig
 class PerceiverConfig:
     """What a model is made of; which class it makes follows from the types of its two halves."""
 
-    encoder: AnyEncoderConfig = setting(doc="from inputs to latents")
+    encoder: T = TypeVar("T")
+
+AnyEncoderConfig = setting(doc="from inputs to latents")
     decoder: AnyDecoderConfig = setting(doc="from latents to predictions")
     num_latents: int = setting(doc="latents N")
     num_latent_channels: int = setting(doc="latent channels D")
 
     def __post_init__(self):
         check_ranges(self)
+
+
+def check_half(half: Any, wanted: type[T], model: str) -> T:
+    """The encoder or decoder config, or a ValueError where `model` needs one of another type."""
+    if not isinstance(half, wanted):
+        raise ValueError(f"{model} takes a {wanted.__name__}, not a {type(half).__name__}")
+    return half

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -50,8 +51,9 @@ class Evaluator:
         batches = self._config.task.batches(
             self._config.data, training=False, seed=self._config.seed, shard=Shard()
         )
+        first: Any = batches[0]
         model = self._skeleton.bind(params, stats)
-        return self._config.task.show(model, batches[0], self._config.data)
+        return self._config.task.show(model, first, self._config.data)
 
     def _one_pass(self) -> Iterator[Batch]:
         with contextlib.closing(iterate(self._batches)) as iterator:

@@ -6,7 +6,7 @@
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import optax
 
@@ -89,8 +89,8 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     def decays(params: Params) -> dict[str, bool]:
         return {p: not any(re.search(r, p) for r in config.no_decay) for p in params}
 
-    moments = {"b1": config.b1, "b2": config.b2, "eps": config.epsilon}
-    decay = {"weight_decay": config.weight_decay, "mask": decays}
+    moments: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.epsilon}
+    decay: dict[str, Any] = {"weight_decay": config.weight_decay, "mask": decays}
     if config.name == "adamw":
         optimizer = optax.adamw(rate, **moments, **decay)
     elif config.name == "lamb":

@@ -52,7 +52,7 @@ def make_train_step(
         else:
             gradients, stats, sums = _accumulate(loss_and_gradients, state, batch, key, accumulate)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         metrics = {name: total / weight for name, (total, weight) in sums.items()}
         metrics |= {
             "optim/learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
