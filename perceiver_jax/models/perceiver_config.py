@@ -10,21 +10,19 @@ from perceiver_jax.models.classification_decoder import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 
-T = TypeVar("T")
-
 AnyEncoderConfig = ImageEncoderConfig
 """Encoders that a model can have."""
 AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig
 """Decoders that a model can have."""
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerceiverConfig:
     """What a model is made of; which class it makes follows from the types of its two halves."""
 
-    encoder: T = TypeVar("T")
-
-AnyEncoderConfig = setting(doc="from inputs to latents")
+    encoder: AnyEncoderConfig = setting(doc="from inputs to latents")
     decoder: AnyDecoderConfig = setting(doc="from latents to predictions")
     num_latents: int = setting(doc="latents N")
     num_latent_channels: int = setting(doc="latent channels D")
