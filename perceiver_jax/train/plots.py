@@ -36,14 +36,22 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], directory: Path) -> list[Path
 
 
 def _plot_curve(points: list[tuple[int, float]], label: str, colour: str, path: Path) -> None:
+    """One metric over steps; many rows are drawn faintly, with their running mean over them."""
     figure = _figure(6.4, 4.0)
     axes = figure.subplots()
-    steps, values = zip(*points, strict=True)
-    few = len(points) < 30
-    axes.plot(steps, values, color=colour, linewidth=1.6, marker="o" if few else "", markersize=4)
+    steps, values = (np.array(column) for column in zip(*points, strict=True))
+    if len(points) < 40:
+        axes.plot(steps, values, color=colour, linewidth=1.6, marker="o", markersize=4)
+        said = f"{values[-1]:.4g}"
+    else:
+        width = len(points) // 20
+        means = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
+        axes.plot(steps[width - 1 :], means, color=colour, linewidth=1.8)
+        said = f"{means[-1]:.4g} (mean of {width} rows)"
     axes.set_xlabel("step")
     axes.set_ylabel(label)
-    axes.set_title(f"{label}: {values[-1]:.4g} at step {steps[-1]:,}", loc="left", fontsize=11)
+    axes.set_title(f"{label}: {said} at step {steps[-1]:,}", loc="left", fontsize=11)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
