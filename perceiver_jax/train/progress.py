@@ -36,7 +36,9 @@ class ProgressReport:
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._row = self._bar.add_task("", total=num_steps, completed=first_step, status="compiling")
+        self._row = self._bar.add_task(
+            "", total=num_steps, completed=first_step, status="compiling"
+        )
 
     def __enter__(self) -> "ProgressReport":
         if self._live:
