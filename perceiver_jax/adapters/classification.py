@@ -62,7 +62,7 @@ class ClassificationOutputAdapter(nnx.Module):
                 "the call"
             )
         if self.output_queries == "zeros":
-            return jnp.zeros(self.shape, tokens.content.dtype)
+            return jnp.zeros(self.shape, jnp.promote_types(tokens.content.dtype, jnp.float32))
         return self.queries[...]
 
     def __call__(self, outputs: Array) -> Array:

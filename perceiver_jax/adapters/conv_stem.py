@@ -46,7 +46,8 @@ class BatchNorm(nnx.Module):
         if training:
             y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
             mean = y.mean(axes)
-            var = jnp.square(y).mean(axes) - jnp.square(mean)
+            # Rounding may take the difference of a nearly constant channel below zero.
+            var = jnp.maximum(jnp.square(y).mean(axes) - jnp.square(mean), 0.0)
             self._update(mean, var)
         else:
             mean, var = self.mean[...], self.var[...]

@@ -67,9 +67,10 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
             "to where it lies."
         ) from error
     features = builder.info.features
-    if "image" not in features or "label" not in features:
+    class_names = getattr(features["label"], "names", None) if "label" in features else None
+    if "image" not in features or class_names is None:
         raise DatasetError(
             f"dataset 'tfds:{name}' has the features {', '.join(features)}; image classification "
-            "needs 'image' and 'label'"
+            "needs 'image' and a 'label' of named classes"
         )
-    return TfdsImages(records, features["image"].shape[-1], tuple(features["label"].names))
+    return TfdsImages(records, features["image"].shape[-1], tuple(class_names))
