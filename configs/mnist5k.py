@@ -63,7 +63,7 @@ def get_config(variant: str | None = None):
         ),
         num_steps=3000,
         log_every=20,
-        eval_every=250,
+        eval_every=500,
         checkpoint=CheckpointConfig(every=500),
     )
     if variant == "smoke":

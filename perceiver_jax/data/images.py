@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import cv2
@@ -57,8 +58,9 @@ class ImageDataConfig:
             )
 
 
+@functools.lru_cache(maxsize=8)
 def open_split(config: ImageDataConfig, split: str) -> sources.Source:
-    """The source that a split is read from.
+    """The source that a split is read from, opened once.
 
     Raises:
         DatasetError: it is not there, or has no examples.

@@ -93,8 +93,7 @@ def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputA
     }
     if config.preprocessing == "pixels":
         return ImageInputAdapter(**fourier)
-    if config.preprocessing == "patches":
-        assert config.patch_size is not None
+    if config.patch_size is not None:  # given for "patches", and only there
         return PatchImageInputAdapter(
             patch_size=config.patch_size,
             num_patch_channels=config.num_preprocessing_channels,
