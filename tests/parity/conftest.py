@@ -1,0 +1,28 @@
+"""What the comparisons share: float64 in both frameworks, and where golden files lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def torch_float64(float64):
+    """Computes in float64 in both frameworks: a tolerance of 1e-10 then speaks of the function."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of arrays made with DeepMind's own code."""
+    folder = os.environ.get("PERCEIVER_GOLDEN")
+    if not folder:
+        pytest.skip("PERCEIVER_GOLDEN is not set; it names the folder of golden files")
+    path = Path(folder) / "deepmind"
+    if not path.is_dir():
+        pytest.skip(f"PERCEIVER_GOLDEN={folder} has no folder 'deepmind' in it")
+    return path
