@@ -1,11 +1,11 @@
-"""Class logits from answers to learned, constant or given queries."""
+"""Class logits from answers to learned, constant or given queries; always in float32 or more."""
 
 from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
+from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
 
@@ -21,7 +21,6 @@ class ClassificationOutputAdapter(nnx.Module):
         num_output_queries: queries O.
         output_queries: "trainable"; "zeros", a constant; or "given" by the caller at every call.
         init: initial values; None: N(0, 0.02).
-        compute_dtype: type in which the linear layer is computed.
         rngs: where initial values come from.
 
     Source: krasserm `ClassificationOutputAdapter` and `TrainableQueryProvider`; deepmind
@@ -36,7 +35,6 @@ class ClassificationOutputAdapter(nnx.Module):
         num_output_queries: int = 1,
         output_queries: Queries = "trainable",
         init: InitConfig | None = None,
-        compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
         init = init or InitConfig()
@@ -49,7 +47,6 @@ class ClassificationOutputAdapter(nnx.Module):
             num_output_query_channels,
             num_classes,
             init=init,
-            compute_dtype=compute_dtype,
             rngs=rngs,
         )
 

@@ -158,8 +158,9 @@ class EncoderConfig(LayerOptions):
     )
     repeated_layers_shared: bool = setting(
         True,
-        "whether the second and later cross-attentions share weights, and likewise the "
-        "blocks; False gives each its own (lucidrains' weight_tie_layers=False)",
+        "whether the second and later cross-attentions share weights with each other, and "
+        "likewise the blocks; False, with both first_..._shared False too, gives each its own "
+        "(lucidrains' weight_tie_layers=False)",
     )
     input_dropout: float = setting(
         0.0,

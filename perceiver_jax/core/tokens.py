@@ -44,7 +44,7 @@ class Tokens:
         return math.prod(self.grid)
 
     def dense_positions(self) -> Array | None:
-        """[M, P] position features in the content's type, or None.
+        """[M, P] position features in the content's type, at least float32, or None.
 
         Raises:
             ValueError: the position tables do not fit the grid.
@@ -67,7 +67,9 @@ class Tokens:
 
     def _spread(self, axis: int, columns: slice) -> Array:
         """[*grid, columns] part of an axis' table, repeated along the other axes."""
-        table = jnp.asarray(self.positions[axis][:, columns], self.content.dtype)
+        # Features of high frequency would lose their meaning in bfloat16.
+        dtype = jnp.promote_types(self.content.dtype, jnp.float32)
+        table = jnp.asarray(self.positions[axis][:, columns], dtype)
         others = tuple(i for i in range(len(self.grid)) if i != axis)
         return jnp.broadcast_to(
             jnp.expand_dims(table, others), (*self.grid, columns.stop - columns.start)

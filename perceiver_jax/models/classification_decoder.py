@@ -49,7 +49,6 @@ def classification_decoder(
         num_output_queries=config.num_output_queries,
         output_queries=config.output_queries,
         init=config.init,
-        compute_dtype=config.compute_dtype,
         rngs=rngs,
     )
     return PerceiverDecoder(

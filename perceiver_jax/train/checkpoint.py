@@ -8,7 +8,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,14 @@ class CheckpointConfig:
             raise ValueError(
                 f"every={self.every} and keep_last={self.keep_last} must be 1 or more, keep_best="
                 f"{self.keep_best} 0 or more"
+            )
+
+    def check(self, metric_names: Collection[str]) -> None:
+        """Raises a UserError where the best are to be chosen by a metric that there is not."""
+        if self.keep_best and self.best_metric not in metric_names:
+            raise UserError(
+                f"checkpoint.best_metric='{self.best_metric}' is no held-out metric of this run; "
+                f"there are {', '.join(metric_names)}"
             )
 
 
@@ -123,8 +131,10 @@ class Checkpoints:
             The state, and the position of the data iterator.
 
         Raises:
-            UserError: it was written by another number of processes, whose data order differs.
+            UserError: it has another format, or was written by another number of processes, whose
+                data order differs.
         """
+        self.config(step)  # refuses another format, whose paths would not be found
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(

@@ -42,6 +42,11 @@ class Evaluator:
         )
         self._step = jax.jit(make_evaluation_step(config.task, skeleton))
 
+    def metric_names(self) -> list[str]:
+        """Names of the metrics, without running the model."""
+        shapes = self._skeleton.params, self._skeleton.stats
+        return sorted(jax.eval_shape(self._step, *shapes, self._batches[0]))
+
     def metrics(self, params: Params, stats: Params) -> dict[str, float]:
         """Metrics over every held-out example."""
         return average(self._step(params, stats, batch) for batch in self._one_pass())

@@ -62,6 +62,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
 
     skeleton = models.skeleton(config.model)
     evaluator = Evaluator(config, skeleton, mesh)
+    config.checkpoint.check(evaluator.metric_names())
     check_workdir(workdir, config)
 
     # ---- State: fresh, or restored --------------------------------------------------------------

@@ -56,9 +56,9 @@ def make_train_step(
         metrics = {name: total / weight for name, (total, weight) in sums.items()}
         metrics |= {
             "optim/learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
-            "optim/gradient_norm": optax.global_norm(gradients),
-            "optim/update_norm": optax.global_norm(updates),
-            "optim/parameter_norm": optax.global_norm(params),
+            "optim/gradient_norm": optax.tree.norm(gradients),
+            "optim/update_norm": optax.tree.norm(updates),
+            "optim/parameter_norm": optax.tree.norm(params),
         }
         return TrainState(state.step + 1, params, stats, opt_state), metrics
 

@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_jax.core.position import fourier_axes
+from perceiver_jax.core.tokens import Tokens
+
+GRIDS = [(5,), (3, 4), (2, 3, 4)]
+RNG = np.random.default_rng(0)
+
+
+def draw(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_dense_puts_each_axis_table_at_every_grid_point(grid, ordered):
+    tables = tuple(draw(size, 2 + axis) for axis, size in enumerate(grid))
+    num_columns = sum(table.shape[1] for table in tables)
+    order = tuple(int(i) for i in RNG.permutation(num_columns)) if ordered else None
+    content = draw(2, *grid, 3)
+    tokens = Tokens(content=jnp.asarray(content), positions=tables, order=order)
+
+    meshes = np.meshgrid(*(np.arange(size) for size in grid), indexing="ij")
+    features = np.concatenate([t[mesh] for t, mesh in zip(tables, meshes, strict=True)], -1)
+    features = features[..., list(order)] if ordered else features
+    features = np.broadcast_to(features, (2, *features.shape))
+    want = np.concatenate([content, features], -1).reshape(2, -1, 3 + num_columns)
+
+    assert tokens.grid == grid and tokens.num_tokens == np.prod(grid)
+    np.testing.assert_array_equal(jax.jit(Tokens.dense)(tokens), want)
+
+
+@pytest.mark.parametrize("channel_order", ["deepmind", "lucidrains"])
+def test_tables_are_rounded_once_and_stay_precise_beside_bfloat16_content(channel_order):
+    tables, order = fourier_axes((3, 4), num_bands=2, channel_order=channel_order)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        tokens = Tokens(content=jnp.zeros((1, 3, 4, 1), dtype), positions=tables, order=order)
+        assert tokens.dense().dtype == jnp.float32
+        got = tokens.dense()[0, 2 * 4 + 1, 1:]
+        want = np.concatenate([tables[0][2], tables[1][1]])[list(order)]
+        np.testing.assert_array_equal(got, want.astype(np.float32))
+
+
+def test_without_positions_the_content_is_flattened_row_by_row():
+    content = draw(2, 3, 4, 5)
+    tokens = Tokens(content=jnp.asarray(content))
+    assert tokens.dense_positions() is None
+    np.testing.assert_array_equal(tokens.dense()[:, 4 * 2 + 3], content[:, 2, 3])
+    np.testing.assert_array_equal(tokens.dense(), content.reshape(2, 12, 5))
+
+
+@pytest.mark.parametrize("sizes", [(3,), (4, 3), (3, 5), (3, 4, 2)])
+def test_tables_that_do_not_fit_the_grid_are_refused(sizes):
+    tokens = Tokens(content=jnp.zeros((1, 3, 4, 2)), positions=tuple(draw(s, 2) for s in sizes))
+    with pytest.raises(ValueError, match="do not fit a content grid of"):
+        tokens.dense()
+
+
+def test_tokens_pass_through_compiled_functions():
+    tables, order = fourier_axes((3, 4), num_bands=2)
+    tokens = Tokens(
+        content=jnp.zeros((2, 3, 4, 1)),
+        positions=tables,
+        order=order,
+        mask=jnp.ones((2, 12), bool),
+    )
+    back = jax.jit(lambda t: t)(tokens)
+    assert back.order == order and back.mask.shape == (2, 12) and len(back.positions) == 2
