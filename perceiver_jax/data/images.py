@@ -56,6 +56,8 @@ class ImageDataConfig:
                 f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "
                 "1 or more"
             )
+        if min(self.std) <= 0:
+            raise ValueError(f"std={self.std} must be above 0")
 
 
 @functools.lru_cache(maxsize=8)
@@ -70,7 +72,7 @@ def open_split(config: ImageDataConfig, split: str) -> sources.Source:
             image_shape=config.synthetic_shape,
             num_classes=config.synthetic_classes,
             num_examples=4 * config.batch_size,
-            seed=split == config.eval_split,
+            seed=split != config.train_split,
         )
     return sources.load(config.dataset, split, config.data_dir)
 

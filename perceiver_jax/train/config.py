@@ -40,6 +40,8 @@ class ExperimentConfig:
         for name in ("num_steps", "log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed} is not in [0, 2**32)")
         if self.data.batch_size % self.optimizer.accumulate:
             raise ValueError(
                 f"data.batch_size={self.data.batch_size} cannot be divided into "

@@ -2,7 +2,8 @@
 
 - Only the first process writes.
 - After a resume rows of steps that will be repeated are taken out, so each step is logged once.
-- The JSON-lines file is flushed row by row: a killed run loses nothing that was logged.
+- The JSON-lines file is flushed row by row, so a killed run loses nothing that was logged; the
+  events follow within a second.
 """
 
 import json
@@ -45,7 +46,10 @@ class MetricsWriter:
         self._file = self.path.open("a")
         # TensorBoard hides whatever an earlier event file has from this step on.
         self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1, write_to_disk=True
+            str(workdir / "tensorboard"),
+            purge_step=first_step + 1,
+            flush_secs=1,
+            write_to_disk=True,
         )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,0 +1,221 @@
+"""Commands: what they take, what they print, and mistakes answered in a sentence."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from perceiver_jax.config import to_dict
+from perceiver_jax.errors import UserError
+from perceiver_jax.train import command_line
+from tests.conftest import ROOT
+from tests.train import tiny_runs
+
+TINY = f"--config={ROOT}/tests/train/tiny_runs.py"
+FILE = "{tmp}/file"
+OTHER = "{tmp}/other"
+
+# Command and arguments → words of the answer. Each of them ends before the first step.
+MISTAKES = {
+    "a field at the top": (
+        ["train.main", TINY, "--config.num_step=3"],
+        ["the config has no field 'num_step'", "did you mean 'num_steps'?", "perceiver_jax.config"],
+    ),
+    "a nested field": (
+        ["train.main", TINY, "--config.model.encoder.num_frequency_band=3"],
+        ["the config has no field 'num_frequency_band'", "did you mean 'num_frequency_bands'?"],
+    ),
+    "a word for a number": (
+        ["train.main", TINY, "--config.num_steps=three"],
+        ["num_steps", "three", "int"],
+    ),
+    "a fraction for a count": (
+        ["train.main", TINY, "--config.data.batch_size=1.5"],
+        ["batch_size", "1.5", "int"],
+    ),
+    "a word that is no choice": (
+        ["train.main", TINY, "--config.optimizer.name=adan"],
+        ["config.optimizer.name='adan' is not valid; it takes", "'adamw'", "'lamb'"],
+    ),
+    "a number out of range": (
+        ["train.main", TINY, "--config.model.encoder.dropout=1.5"],
+        ["config.model.encoder", "dropout=1.5 is not a rate in [0, 1)"],
+    ),
+    "heads that do not divide channels": (
+        ["train.main", TINY, "--config.model.encoder.num_self_attention_heads=3"],
+        ["config.model", "3"],
+    ),
+    "no config": (
+        ["train.main"],
+        ["give --config=FILE or one of", "digits", "imagenet_a", "mnist"],
+    ),
+    "an unknown config": (
+        ["train.main", "--config=imagenet_b"],
+        ["no config file imagenet_b", "shipped are", "imagenet_a", "mnist_image_token"],
+    ),
+    "an unknown flag": (
+        ["train.main", TINY, "--work_dir=x"],
+        ["work_dir", "workdir"],
+    ),
+    "images of another shape": (
+        ["train.main", TINY, "--config.data.synthetic_shape=(9, 8, 1)", "--workdir={tmp}/new"],
+        ["have shape (9, 8, 1), the model takes (8, 8, 1)", "--config.model.encoder.image_shape"],
+    ),
+    "too few classes": (
+        ["train.main", TINY, "--config.model.decoder.num_classes=7", "--workdir={tmp}/new"],
+        ["tells 7 classes apart", "has 10", "--config.model.decoder.num_classes=10"],
+    ),
+    "a file in place of the workdir": (
+        ["train.main", TINY, f"--workdir={FILE}"],
+        ["the workdir", "cannot be written to", "--workdir"],
+    ),
+    "a file in the way to the workdir": (
+        ["train.main", TINY, f"--workdir={FILE}/run"],
+        ["the workdir", "cannot be written to", "--workdir"],
+    ),
+    "the workdir of another run": (
+        ["train.main", TINY, "--config.seed=7", f"--workdir={OTHER}"],
+        ["belongs to a run of another config", "config.seed: 0 there, 7 here"],
+    ),
+    "a dataset that is not prepared": (
+        ["train.main", "--config=mnist", "--config.data.data_dir={tmp}", "--workdir={tmp}/new"],
+        ["dataset 'tfds:mnist'", "cannot be read", "download_and_prepare"],
+    ),
+    "evaluation of no workdir": (
+        ["train.evaluate", "--workdir={tmp}/nowhere"],
+        ["nowhere is no workdir of a run"],
+    ),
+    "evaluation without a workdir": (
+        ["train.evaluate"],
+        ["workdir"],
+    ),
+    "no config to print": (
+        ["config"],
+        ["give a config file, or the name of a shipped config"],
+    ),
+}  # fmt: skip
+
+
+def command(module, *arguments, cwd=ROOT):
+    """Runs `python -m perceiver_jax.MODULE`."""
+    return subprocess.run(
+        [sys.executable, "-m", f"perceiver_jax.{module}", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """{mistake: finished process}, two at a time."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "file").write_text("")
+    (folder / "other").mkdir()
+    tree = to_dict(tiny_runs.experiment())
+    (folder / "other" / "config.json").write_text(json.dumps(tree))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        started = {
+            mistake: pool.submit(
+                command, *[word.replace("{tmp}", str(folder)) for word in words], cwd=folder
+            )
+            for mistake, (words, _) in MISTAKES.items()
+        }
+        done = {mistake: process.result() for mistake, process in started.items()}
+    return done | {"folder": folder}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_a_sentence_without_a_stack_trace(answers, mistake):
+    done = answers[mistake]
+    for words in MISTAKES[mistake][1]:
+        assert words in done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr) < 2500
+    assert done.stdout == ""
+
+
+def test_a_mistake_leaves_nothing_behind(answers):
+    folder = answers["folder"]
+    assert {path.name for path in folder.iterdir()} == {"file", "other"}
+    assert [path.name for path in (folder / "other").iterdir()] == ["config.json"]
+
+
+# ---- What is printed -----------------------------------------------------------------------------
+
+
+def test_the_config_command_prints_values_types_meanings_and_the_parameter_count():
+    done = command("config", "mnist", "--config.num_steps=77")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split(" = ")[0].strip(): line for line in done.stdout.splitlines() if "=" in line}
+    assert "77" in lines["num_steps"] and "int; training steps" in lines["num_steps"]
+    assert "'adamw' or 'lamb' or 'adam' or 'sgd'" in lines["name"]
+    assert "0.1 *" in lines["dropout"]
+    assert "None or" in lines["clip_norm"] or "or None" in lines["clip_norm"]
+    assert "907,212 parameters" in done.stdout
+    assert "encoder: ImageEncoderConfig  # from inputs to latents" in done.stdout
+    assert all("# " in line and line.rstrip()[-1] != ";" for line in lines.values())
+
+
+def test_the_config_command_takes_a_file_with_a_variant():
+    done = command("config", "configs/imagenet_a.py:smoke")
+    assert done.returncode == 0, done.stderr
+    assert "'synthetic'" in done.stdout and "48,440,627" not in done.stdout
+
+
+@pytest.mark.parametrize("lines", [1, 5])
+def test_a_reader_that_leaves_early_gets_no_stack_trace(lines):
+    shell = f"'{sys.executable}' -m perceiver_jax.config mnist | head -n {lines}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.count("\n") == lines
+    assert done.stderr == ""
+
+
+def test_a_shipped_config_is_found_by_name_and_gives_the_run_its_place(tmp_path):
+    done = command(
+        "train.main",
+        "--config=digits:smoke",
+        "--config.num_steps=1",
+        "--config.model.num_latents=2",
+        "--config.model.encoder.num_self_attention_layers_per_block=1",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "workdir runs/digits-smoke" in done.stdout
+    tree = json.loads((tmp_path / "runs" / "digits-smoke" / "config.json").read_text())
+    assert tree["num_steps"] == 1 and tree["log_every"] == 1
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+
+
+# ---- Names of configs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist.py", "configs/mnist.py", "configs/mnist"])
+def test_a_bare_name_means_the_shipped_config(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command_line.config_file(name) == ROOT / "configs" / "mnist.py"
+
+
+def test_a_file_goes_before_a_shipped_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").write_text("")
+    assert command_line.config_file("mnist").resolve() == tmp_path / "mnist"
+
+
+@pytest.mark.parametrize("name", ["elsewhere/mnist.py", "mnist6k", "/mnist"])
+def test_other_paths_are_not_taken_for_shipped_configs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="there is no config file .*; shipped are .*mnist"):
+        command_line.config_file(name)

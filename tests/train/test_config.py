@@ -1,0 +1,93 @@
+"""The config of a run, and the working directory that belongs to it."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from perceiver_jax.config import ConfigError, from_dict, to_config_dict, to_dict
+from perceiver_jax.data import Shard
+from perceiver_jax.errors import UserError
+from perceiver_jax.train.config import ExperimentConfig, check_workdir
+from perceiver_jax.train.optim import OptimizerConfig
+from tests.train.tiny_runs import experiment
+
+CONFIG = experiment()
+
+
+def test_a_run_survives_the_way_through_json_and_config_dict():
+    assert from_dict(ExperimentConfig, json.loads(json.dumps(to_dict(CONFIG)))) == CONFIG
+    assert from_dict(ExperimentConfig, to_config_dict(CONFIG)) == CONFIG
+
+
+@pytest.mark.parametrize("field", ["num_steps", "log_every", "eval_every"])
+def test_a_rhythm_of_nothing_is_refused(field):
+    with pytest.raises(ValueError, match=f"{field}=0 must be 1 or more"):
+        experiment(**{field: 0})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_generators_do_not_take_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed={seed} is not in"):
+        experiment(seed=seed)
+
+
+def test_the_largest_seed_gives_batches_and_keys():
+    config = experiment(seed=2**32 - 1)
+    batches = config.task.batches(config.data, training=True, seed=config.seed, shard=Shard())
+    assert batches[0]["image"].shape == (8, 8, 8, 1)
+    assert jax.random.key(config.seed).shape == ()
+
+
+def test_a_batch_that_accumulation_cannot_divide_is_refused():
+    with pytest.raises(ValueError, match="batch_size=8 cannot be divided into .*accumulate=3"):
+        experiment(optimizer=OptimizerConfig(accumulate=3))
+
+
+def test_a_new_workdir_gets_the_config_and_nothing_else(tmp_path):
+    workdir = tmp_path / "new" / "run"
+    check_workdir(workdir, CONFIG)
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
+    assert json.loads((workdir / "config.json").read_text()) == to_dict(CONFIG)
+    check_workdir(workdir, CONFIG)
+
+
+def test_what_may_change_in_a_resumed_run_may_change(tmp_path):
+    check_workdir(tmp_path, CONFIG)
+    longer = experiment(
+        num_steps=99,
+        log_every=7,
+        eval_every=8,
+        checkpoint=dataclasses.replace(CONFIG.checkpoint, keep_last=5),
+        parallel=dataclasses.replace(CONFIG.parallel, fsdp=2),
+    )
+    check_workdir(tmp_path, longer)
+    assert json.loads((tmp_path / "config.json").read_text()) == to_dict(longer)
+
+
+def test_a_workdir_of_another_config_is_refused_with_every_difference(tmp_path):
+    check_workdir(tmp_path, CONFIG)
+    before = (tmp_path / "config.json").read_text()
+    other = experiment(seed=1, encoder={"num_frequency_bands": 3}, data={"mean": (0.1,)})
+    with pytest.raises(UserError) as error:
+        check_workdir(tmp_path, other)
+    message = str(error.value)
+    assert "belongs to a run of another config" in message
+    assert "config.seed: 0 there, 1 here" in message
+    assert "config.model.encoder.num_frequency_bands: 2 there, 3 here" in message
+    assert "config.data.mean: [0.5] there, [0.1] here" in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_config_file_that_is_no_json_is_refused_with_its_path(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="config.json is not JSON"):
+        check_workdir(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("below", [".", "run"])
+def test_a_file_in_place_of_a_workdir_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written to .*choose another with --workdir"):
+        check_workdir(tmp_path / "file" / below, CONFIG)

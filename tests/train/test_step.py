@@ -1,0 +1,170 @@
+"""A step is traced once, accumulates exactly, draws anew and changes what it should."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_jax.train.optim import OptimizerConfig
+from perceiver_jax.train.state import TrainState
+from perceiver_jax.train.step import _accumulate, make_evaluation_step
+from perceiver_jax.train.tasks import ImageClassification
+from tests.train.tiny_runs import Run, experiment
+
+SGD = OptimizerConfig(name="sgd", learning_rate=0.1)
+CALM = {"encoder": {"dropout": 0.0}, "optimizer": SGD}
+CONV = {"preprocessing": "conv", "num_preprocessing_channels": 4, "dropout": 0.0}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountedTask(ImageClassification):
+    """Notes each time that its loss is traced."""
+
+    traces = []
+
+    def loss(self, model, batch, key):
+        self.traces.append(batch["image"].shape)
+        return super().loss(model, batch, key)
+
+
+def same_arrays(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def lively():
+    """A run with dropout and donation, its state after no step."""
+    return Run(experiment(task=CountedTask()), donate=True)
+
+
+@pytest.fixture(scope="module")
+def conv():
+    """A run with batch norms."""
+    return Run(experiment(encoder=CONV, optimizer=SGD))
+
+
+def test_many_steps_are_traced_once_and_free_the_state_before(lively):
+    CountedTask.traces.clear()
+    before = lively.fresh()
+    after, losses = lively.losses(before, range(5))
+    assert len(CountedTask.traces) == 1
+    assert int(after.step) == 5
+    assert np.isfinite(losses).all()
+    assert all(x.is_deleted() for x in jax.tree.leaves((before.params, before.opt_state)))
+
+
+def test_the_same_step_draws_the_same_and_another_step_draws_anew(lively):
+    def loss(step):
+        state = lively.fresh()
+        state = dataclasses.replace(state, step=state.step + step)
+        return float(lively.step(state, lively.batch(0))[1]["loss"])
+
+    first, again, second = loss(0), loss(0), loss(1)
+    assert first == again
+    assert first != second
+
+
+def test_metrics_hold_the_documented_names_and_their_values(lively):
+    before = jax.device_get(lively.fresh())
+    state, metrics = lively.step(lively.fresh(), lively.batch(0))
+    state, metrics = jax.device_get((state, metrics))
+    optim = {
+        f"optim/{n}" for n in ("learning_rate", "gradient_norm", "update_norm", "parameter_norm")
+    }
+    assert set(metrics) == {"loss", "accuracy"} | optim
+
+    def norm(tree):
+        return np.sqrt(sum(np.square(x, dtype=np.float64).sum() for x in tree.values()))
+
+    updates = {path: state.params[path] - before.params[path] for path in state.params}
+    assert metrics["optim/parameter_norm"] == pytest.approx(norm(state.params), rel=1e-5)
+    assert metrics["optim/update_norm"] == pytest.approx(norm(updates), rel=1e-3, abs=1e-7)
+    # The first step of a warm-up from zero changes nothing.
+    assert metrics["optim/learning_rate"] == 0
+    assert metrics["optim/gradient_norm"] > 0
+
+
+def test_accumulating_parts_of_a_batch_equals_the_whole_batch():
+    whole = Run(experiment(**CALM))
+    dealt = Run(experiment(**CALM | {"optimizer": dataclasses.replace(SGD, accumulate=4)}))
+    start = whole.fresh()
+    one, many = (run.step(start, whole.batch(0)) for run in (whole, dealt))
+    for path, x in one[0].params.items():
+        # Updates rather than parameters: small gradients count as much as large weights.
+        np.testing.assert_allclose(
+            many[0].params[path] - start.params[path],
+            x - start.params[path],
+            rtol=1e-4,
+            atol=1e-7,
+            err_msg=path,
+        )
+    for name in one[1]:
+        assert float(many[1][name]) == pytest.approx(float(one[1][name]), rel=1e-5), name
+
+
+def test_parts_are_dealt_out_with_keys_of_their_own_and_statistics_passed_on():
+    def loss_and_gradients(params, stats, batch, key):
+        drawn = jax.random.uniform(key)
+        first, last = batch["x"][0], batch["x"][-1]
+        gradients = {"drawn": drawn, "square": drawn**2, "first": first, "last": last}
+        return gradients, {"s": 10 * stats["s"] + first}, {"loss": (last, jnp.ones(()))}
+
+    zeros = {name: jnp.zeros(()) for name in ("drawn", "square", "first", "last")}
+    state = TrainState(jnp.zeros((), jnp.int32), zeros, {"s": jnp.ones(())}, None)
+    batch = {"x": jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
+    gradients, stats, sums = _accumulate(loss_and_gradients, state, batch, jax.random.key(0), 3)
+    # The parts are [1, 4], [2, 5] and [3, 6].
+    assert (float(gradients["first"]), float(gradients["last"])) == (2, 5)
+    assert float(stats["s"]) == 1123
+    assert [float(x) for x in sums["loss"]] == [15, 3]
+    assert float(gradients["square"] - gradients["drawn"] ** 2) > 1e-3
+
+
+def test_training_updates_batch_statistics_and_evaluation_does_not(conv):
+    before = jax.device_get(conv.fresh())
+    assert before.stats
+    state, _ = conv.step(conv.fresh(), conv.batch(0))
+    for path, x in jax.device_get(state.stats).items():
+        assert not np.array_equal(x, before.stats[path]), path
+    batch = conv.batch(0) | {"mask": np.ones(8, bool)}
+    evaluate = jax.jit(make_evaluation_step(conv.config.task, conv.skeleton))
+    same_arrays(
+        evaluate(state.params, state.stats, batch), evaluate(state.params, state.stats, batch)
+    )
+    other = conv.fresh()
+    assert float(evaluate(state.params, state.stats, batch)["loss"][0]) != float(
+        evaluate(state.params, other.stats, batch)["loss"][0]
+    )
+
+
+def test_evaluation_ignores_padding_and_uses_no_dropout(lively):
+    state = lively.fresh()
+    evaluate = jax.jit(make_evaluation_step(lively.config.task, lively.skeleton))
+    batch = lively.batch(0)
+    mask = np.arange(8) < 5
+    sums = evaluate(state.params, state.stats, batch | {"mask": mask})
+    junk = batch | {
+        "mask": mask,
+        "image": np.where(mask[:, None, None, None], batch["image"], 99.0),
+    }
+    same_arrays(evaluate(state.params, state.stats, junk), sums)
+    model = lively.skeleton.bind(state.params, state.stats)
+    logits = np.asarray(model(batch["image"]), np.float64)[:5]
+    labels = np.asarray(batch["label"])[:5]
+    losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(5), labels]
+    assert float(sums["loss"][0]) == pytest.approx(losses.sum(), rel=1e-5)
+    assert [float(weight) for _, weight in sums.values()] == [5, 5]
+
+
+def test_training_lowers_the_loss():
+    config = experiment(
+        encoder={"dropout": 0.0, "init_method": "variance_scaling"},
+        decoder={"init_method": "variance_scaling", "num_classes": 2},
+        data={"synthetic_classes": 2, "max_shift": 0.0},
+        optimizer=OptimizerConfig(learning_rate=0.01),
+    )
+    run = Run(config)
+    _, losses = run.losses(run.fresh(), range(40))
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
