@@ -10,14 +10,14 @@ from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.train.checkpoint import CheckpointConfig
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, is_smoke
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.tasks import ImageClassification
 
 
 def get_config(variant: str | None = None):
     """The run; variant `smoke` takes three steps."""
-    smoke = variant == "smoke"
+    smoke = is_smoke(variant)
     return to_config_dict(
         ExperimentConfig(
             task=ImageClassification(label_smoothing=0.1),

@@ -16,7 +16,7 @@ from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.models import PerceiverConfig, imagenet_fourier
 from perceiver_jax.train.checkpoint import CheckpointConfig
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, is_smoke
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.tasks import ImageClassification
 
@@ -26,7 +26,7 @@ STEPS_PER_EPOCH = 1_281_167 / BATCH_SIZE
 
 def get_config(variant: str | None = None):
     """The run; variant `smoke` is a small one on synthetic images."""
-    return to_config_dict(experiment(imagenet_fourier(), smoke=variant == "smoke"))
+    return to_config_dict(experiment(imagenet_fourier(), smoke=is_smoke(variant)))
 
 
 def experiment(model: PerceiverConfig, *, smoke: bool) -> ExperimentConfig:

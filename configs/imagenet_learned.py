@@ -10,8 +10,9 @@ python -m perceiver_jax.train.main --config=configs/imagenet_learned.py:smoke
 from configs.imagenet_a import experiment
 from perceiver_jax.config import to_config_dict
 from perceiver_jax.models import imagenet_learned
+from perceiver_jax.train.config import is_smoke
 
 
 def get_config(variant: str | None = None):
     """The run; variant `smoke` is a small one on synthetic images."""
-    return to_config_dict(experiment(imagenet_learned(), smoke=variant == "smoke"))
+    return to_config_dict(experiment(imagenet_learned(), smoke=is_smoke(variant)))

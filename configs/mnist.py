@@ -14,7 +14,7 @@ from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.train.checkpoint import CheckpointConfig
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, is_smoke
 from perceiver_jax.train.optim import OptimizerConfig
 
 BATCH_SIZE = 64
@@ -59,7 +59,7 @@ def get_config(variant: str | None = None):
             every=round(STEPS_PER_EPOCH), best_metric="loss", best_mode="min"
         ),
     )
-    if variant == "smoke":
+    if is_smoke(variant):
         config = dataclasses.replace(
             config,
             data=dataclasses.replace(
@@ -69,6 +69,7 @@ def get_config(variant: str | None = None):
                 batch_size=8,
                 eval_batch_size=16,
             ),
+            optimizer=dataclasses.replace(config.optimizer, warmup_steps=1),
             num_steps=3,
             log_every=1,
         )

@@ -12,7 +12,7 @@ from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.train.checkpoint import CheckpointConfig
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, is_smoke
 from perceiver_jax.train.optim import OptimizerConfig
 
 
@@ -66,7 +66,7 @@ def get_config(variant: str | None = None):
         eval_every=500,
         checkpoint=CheckpointConfig(every=500),
     )
-    if variant == "smoke":
+    if is_smoke(variant):
         config = dataclasses.replace(
             config,
             optimizer=dataclasses.replace(config.optimizer, warmup_steps=1),

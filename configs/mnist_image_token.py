@@ -17,7 +17,7 @@ from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.train.checkpoint import CheckpointConfig
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, is_smoke
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.tasks import ImageClassification
 
@@ -72,7 +72,7 @@ def get_config(variant: str | None = None):
         eval_every=STEPS_PER_EPOCH,
         checkpoint=CheckpointConfig(every=STEPS_PER_EPOCH),
     )
-    return to_config_dict(_small(config) if variant == "smoke" else config)
+    return to_config_dict(_small(config) if is_smoke(variant) else config)
 
 
 def _small(config: ExperimentConfig) -> ExperimentConfig:

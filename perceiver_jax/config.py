@@ -7,6 +7,7 @@
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -51,6 +52,14 @@ def check_ranges(config: Any) -> None:
 def part(config: Any, cls: type) -> dict[str, Any]:
     """The fields of `config` that `cls`, a base class of its type, has."""
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(cls)}
+
+
+def check_regex(pattern: str, where: str) -> None:
+    """Raises a ValueError for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{where} has '{pattern}', no regular expression: {error}") from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:

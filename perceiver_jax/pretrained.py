@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -11,12 +11,14 @@ from perceiver_jax.config import from_dict
 from perceiver_jax.typing import Model
 
 
-def load_checkpoint(workdir: str | os.PathLike[str], step: int | None = None) -> Model:
+def load_checkpoint(
+    workdir: str | os.PathLike[str], step: int | Literal["best"] | None = None
+) -> Model:
     """The model of a training run.
 
     Args:
         workdir: working directory of the run.
-        step: which checkpoint; None: the newest.
+        step: which checkpoint; None: the newest; "best": the best by held-out metric.
 
     Returns:
         The model with its trained parameters, on the first device; `model.config` tells what it
@@ -30,10 +32,10 @@ def load_checkpoint(workdir: str | os.PathLike[str], step: int | None = None) ->
     from perceiver_jax.train.config import ExperimentConfig
 
     checkpoints = Checkpoints(Path(workdir))
-    step = checkpoints.find(step)
-    config = from_dict(ExperimentConfig, checkpoints.config(step))
+    found = checkpoints.find(step)
+    config = from_dict(ExperimentConfig, checkpoints.config(found))
     structure = models.skeleton(config.model)
-    values = checkpoints.restore_model(step, on_one_device((structure.params, structure.stats)))
+    values = checkpoints.restore_model(found, on_one_device((structure.params, structure.stats)))
     checkpoints.close()
     return structure.bind(*values)
 

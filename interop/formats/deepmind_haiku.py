@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from interop.formats.settings import check_settings
+from interop.formats.settings import check_settings, layer_settings
 from interop.ops import RESHAPE
 from interop.rows import Arrays, Row, ignore, row, table
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "DeepMind's ImageNet model"
 BATCH_NORM_DECAY = 0.9
@@ -177,14 +178,16 @@ def rows(config: PerceiverConfig) -> list[Row]:
     Raises:
         ValueError: DeepMind's code has no such model.
     """
-    encoder, decoder = config.encoder, config.decoder
+    encoder = config.encoder
+    decoder = check_half(config.decoder, ClassificationDecoderConfig, WHOSE)
     num_blocks = encoder.num_self_attention_blocks
     settings = {
         "encoder.schedule": (encoder.schedule, ((0, 0), *[(None, 0)] * (num_blocks - 1))),
-        "decoder": (type(decoder).__name__, ClassificationDecoderConfig.__name__),
+        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
+        "decoder.output_queries": (decoder.output_queries, "trainable"),
+        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
+        **layer_settings(encoder, decoder, activation="gelu_tanh"),
     }
-    if isinstance(decoder, ClassificationDecoderConfig):
-        settings["decoder.output_queries"] = (decoder.output_queries, "trainable")
     check_settings(WHOSE, settings)
 
     result = input_adapter(encoder, "encoder/input_adapter", "params/image_preprocessor")

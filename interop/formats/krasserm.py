@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from interop.formats.settings import check_settings
+from interop.formats.settings import check_settings, layer_settings
 from interop.ops import TRANSPOSE
 from interop.rows import Arrays, Row, ignore, row, table
-from perceiver_jax.config import from_dict
+from perceiver_jax.config import ConfigError, from_dict
 from perceiver_jax.core.position import fourier_features, linear_positions
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models.perceiver_config import check_half
 
 BUFFER_TOLERANCE = 1e-4
 """The reference computes its Fourier features in float32: sines of angles up to 350 rad."""
@@ -30,6 +31,9 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
         ConfigError: a setting that the reference's image classifier does not have.
     """
     left = dict(hyperparameters)
+    for name in ("encoder", "decoder", "num_latents", "num_latent_channels"):
+        if name not in left:
+            raise ConfigError(f"the hyperparameters of an image classifier have no '{name}'")
     encoder, decoder = dict(left.pop("encoder")), dict(left.pop("decoder"))
     encoder["remat"] = left.pop("activation_checkpointing", False)
     left.pop("activation_offloading", None)
@@ -82,7 +86,8 @@ def rows(config: PerceiverConfig) -> list[Row]:
 
 def _decoder(config: PerceiverConfig) -> ClassificationDecoderConfig:
     """The decoder of a config that the reference can express."""
-    encoder, decoder = config.encoder, config.decoder
+    encoder = config.encoder
+    decoder = check_half(config.decoder, ClassificationDecoderConfig, "krasserm's ImageClassifier")
     grid = encoder.image_shape[:-1]
     settings = {
         "encoder.preprocessing": (encoder.preprocessing, "pixels"),
@@ -93,13 +98,11 @@ def _decoder(config: PerceiverConfig) -> ClassificationDecoderConfig:
             encoder.repeated_layers_shared or len(encoder.schedule) <= 2,
             True,
         ),
-        "decoder": (type(decoder).__name__, ClassificationDecoderConfig.__name__),
+        "decoder.output_queries": (decoder.output_queries, "trainable"),
+        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
+        **layer_settings(encoder, decoder, activation="gelu"),
     }
-    if isinstance(decoder, ClassificationDecoderConfig):
-        settings["decoder.output_queries"] = (decoder.output_queries, "trainable")
-        settings["decoder.cross_attention_mlp"] = (decoder.cross_attention_mlp, True)
     check_settings("krasserm's ImageClassifier", settings)
-    assert isinstance(decoder, ClassificationDecoderConfig)
     return decoder
 
 

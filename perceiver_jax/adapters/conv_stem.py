@@ -22,7 +22,6 @@ class BatchNorm(nnx.Module):
         num_channels: channels.
         decay: of the running averages.
         epsilon: added to the variance.
-        rngs: unused by the constant initial values; kept for uniform construction.
 
     Source: haiku `BatchNorm` with `ExponentialMovingAverage(zero_debias=True)`.
     Differs: the biased sum that Haiku stores beside each average is computed from the average and

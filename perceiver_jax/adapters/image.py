@@ -273,6 +273,7 @@ def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
     Raises:
         ValueError: their shape is not [B, *image_shape], or they hold integers.
     """
+    images = jnp.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != image_shape:
         raise ValueError(
             f"images of shape {tuple(images.shape)} do not fit this model, which takes "
@@ -284,4 +285,4 @@ def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
             f"images of type {images.dtype} are not normalised; convert them to float in [-1, 1] "
             "first, as the data pipeline does"
         )
-    return jnp.asarray(images)
+    return images

@@ -135,7 +135,7 @@ class MeanPoolHead(nnx.Module):
         num_classes: classes.
         norm: whether the mean is layer-normalised (lucidrains) or not (DeepMind).
         layer_norm_epsilon: added to the variance in that norm.
-        init: initial values of the linear layer.
+        init: initial values of the linear layer; None: N(0, 0.02).
         rngs: where initial values come from.
 
     Source: Perceiver §3.1; deepmind `ProjectionDecoder`, lucidrains `Perceiver.to_logits`.
@@ -148,13 +148,13 @@ class MeanPoolHead(nnx.Module):
         num_classes: int,
         norm: bool = False,
         layer_norm_epsilon: float = 1e-5,
-        init: InitConfig,
+        init: InitConfig | None = None,
         rngs: nnx.Rngs,
     ):
         self.has_norm = norm
         if norm:
             self.norm = layer_norm(num_latent_channels, epsilon=layer_norm_epsilon, rngs=rngs)
-        self.linear = linear(num_latent_channels, num_classes, init=init, rngs=rngs)
+        self.linear = linear(num_latent_channels, num_classes, init=init or InitConfig(), rngs=rngs)
 
     def __call__(self, latents: Array) -> Array:
         """[B, N, D] → [B, num_classes]."""

@@ -261,6 +261,8 @@ class PerceiverEncoder(nnx.Module):
         **fields: Any,
     ):
         config = EncoderConfig(**fields)
+        if num_latents is not None and num_latents < 1:
+            raise ValueError(f"num_latents={num_latents} must be 1 or more, or None")
         self.config = config
         self.input_adapter = input_adapter
         self.learned_latents = num_latents is not None
@@ -337,6 +339,11 @@ class PerceiverEncoder(nnx.Module):
         input_key, latent_key, cross_key, block_key = split(key, 4)
         inputs = tokens.dense()
         tape.stage("inputs", inputs)
+        if tokens.mask is not None and tokens.mask.shape != inputs.shape[:2]:
+            raise ValueError(
+                f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
+                f"{inputs.shape[1]} tokens; it takes {inputs.shape[:2]}, one bool per token"
+            )
         mask = drop_inputs(tokens.mask, inputs.shape[:2], self.config.input_dropout, input_key)
         attention_mask = None if mask is None else mask[:, None, None, :]
         z = drop_latents(self._initial(latents), self.config.latent_dropout, latent_key)

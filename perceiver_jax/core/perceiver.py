@@ -67,7 +67,9 @@ class PerceiverIO(Recordable):
             queries: [O, E] or [B, O, E] in place of the output adapter's own.
             query_mask: [B, O] bool; where False the query's attention result is zero.
             latents: [N, D] or [B, N, D] initial latents in place of the learned ones.
-            key: random key for dropout and batch statistics; None means inference.
+            key: random key; given in training, when it turns dropout on and lets batch norms
+                use the batch's statistics and update their own, the one thing that a call
+                changes in a model. None means inference.
             tape: records intermediates.
 
         Returns:

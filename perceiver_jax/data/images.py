@@ -56,6 +56,10 @@ class ImageDataConfig:
                 f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "
                 "1 or more"
             )
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ValueError(f"image_size={self.image_size} must be 1 or more each way")
+        if self.synthetic_classes < 1:
+            raise ValueError(f"synthetic_classes={self.synthetic_classes} must be 1 or more")
         if min(self.std) <= 0:
             raise ValueError(f"std={self.std} must be above 0")
 

@@ -26,6 +26,11 @@ Preprocessing = Literal["pixels", "patches", "conv", "conv1x1"]
 class ImageEncoderConfig(EncoderConfig):
     """An encoder of images."""
 
+    num_cross_attention_qk_channels: int | None = setting(
+        None,
+        "query and key channels of all heads together; None: the channels of a token, positions "
+        "included (krasserm's ImageClassifier, deepmind's shape_for_attn='kv')",
+    )
     image_shape: tuple[int, int, int] = setting((224, 224, 3), "height, width, channels")
     preprocessing: Preprocessing = setting(
         "pixels",
@@ -118,11 +123,7 @@ def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputA
 def image_encoder(
     config: ImageEncoderConfig, *, num_latents: int, num_latent_channels: int, rngs: nnx.Rngs
 ) -> PerceiverEncoder:
-    """The encoder that the config describes.
-
-    Differs from `PerceiverEncoder` alone: `num_cross_attention_qk_channels=None` means the channels
-    of the adapted input (krasserm `ImageClassifier`, deepmind `shape_for_attn="kv"`).
-    """
+    """The encoder that the config describes."""
     adapter = image_input_adapter(config, rngs=rngs)
     fields = part(config, EncoderConfig)
     if config.num_cross_attention_qk_channels is None:

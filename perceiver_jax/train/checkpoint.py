@@ -80,8 +80,8 @@ class Checkpoints:
         """The newest whole checkpoint's step, or None."""
         return self._manager.latest_step()
 
-    def find(self, step: int | None) -> int:
-        """That checkpoint's step, or the newest one's for None.
+    def find(self, step: int | Literal["best"] | None) -> int:
+        """That checkpoint's step, the newest one's for None, or the best one's.
 
         Raises:
             UserError: it is not there.
@@ -92,9 +92,22 @@ class Checkpoints:
                 f"there is no checkpoint in {self.directory}; is the workdir right, and has its "
                 "run saved one yet?"
             )
+        if step == "best":
+            return self._best(steps)
         if step is not None and step not in steps:
             raise UserError(f"there is no checkpoint {step} in {self.directory}; there are {steps}")
         return steps[-1] if step is None else step
+
+    def _best(self, steps: list[int]) -> int:
+        """The best by the held-out metric that the run was configured with."""
+        chosen = self.config(steps[-1])["checkpoint"]
+        sign = 1.0 if chosen["best_mode"] == "max" else -1.0
+
+        def score(step: int) -> float:
+            metrics: Any = self._manager.metrics(step)
+            return sign * metrics[chosen["best_metric"]]
+
+        return max(steps, key=score)
 
     def save(
         self,
@@ -103,7 +116,7 @@ class Checkpoints:
         step: int,
         data: Mapping[str, Any],
         config: Mapping[str, Any],
-        metrics: Mapping[str, float] | None,
+        metrics: Mapping[str, float],
     ) -> None:
         """Starts saving; what the state holds now is what is saved.
 
@@ -112,7 +125,7 @@ class Checkpoints:
             step: number of the checkpoint.
             data: position of the data iterator after those steps.
             config: the resolved config.
-            metrics: held-out metrics at this step, or None.
+            metrics: held-out metrics at this step.
         """
         model = {"params": state.params, "stats": state.stats}
         optimizer = {"step": state.step, "state": state.opt_state}
@@ -122,7 +135,7 @@ class Checkpoints:
             data=ocp.args.JsonSave({"position": data, "process_count": jax.process_count()}),
             config=ocp.args.JsonSave({"format_version": FORMAT_VERSION, "config": config}),
         )
-        self._manager.save(step, args=arguments, metrics=None if metrics is None else dict(metrics))
+        self._manager.save(step, args=arguments, metrics=dict(metrics))
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
         """Reads a checkpoint into the places of an abstract state, whatever mesh wrote it.
@@ -135,13 +148,11 @@ class Checkpoints:
                 data order differs.
         """
         self.config(step)  # refuses another format, whose paths would not be found
-        restored = self._manager.restore(
+        restored = self._read(
             step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore({"params": like.params, "stats": like.stats}),
-                optimizer=ocp.args.StandardRestore({"step": like.step, "state": like.opt_state}),
-                data=ocp.args.JsonRestore(),
-            ),
+            model=ocp.args.StandardRestore({"params": like.params, "stats": like.stats}),
+            optimizer=ocp.args.StandardRestore({"step": like.step, "state": like.opt_state}),
+            data=ocp.args.JsonRestore(),
         )
         data = restored["data"]
         if data["process_count"] != jax.process_count():
@@ -161,20 +172,14 @@ class Checkpoints:
     def restore_model(self, step: int, like: tuple[Params, Params]) -> tuple[Params, Params]:
         """Reads parameters and statistics alone."""
         params, stats = like
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore({"params": params, "stats": stats})
-            ),
+        restored = self._read(
+            step, model=ocp.args.StandardRestore({"params": params, "stats": stats})
         )
         return restored["model"]["params"], restored["model"]["stats"]
 
     def config(self, step: int) -> Mapping[str, Any]:
         """The resolved config that a checkpoint was trained with."""
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
-        )
-        saved = restored["config"]
+        saved = self._read(step, config=ocp.args.JsonRestore())["config"]
         if saved["format_version"] != FORMAT_VERSION:
             raise UserError(
                 f"checkpoint {step} in {self.directory} has parameter format "
@@ -182,6 +187,17 @@ class Checkpoints:
                 "of the library that wrote it"
             )
         return saved["config"]
+
+    def _read(self, step: int, **items: Any) -> Any:
+        """Restores items of a checkpoint, or raises a UserError that says what to do instead."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and TensorStore raise many types for damaged files
+            reason = str(error).strip().splitlines() or [repr(error)]
+            raise UserError(
+                f"checkpoint {step} in {self.directory} cannot be read: {reason[0][:300]}\n"
+                f"Remove the folder {self.directory / str(step)} to go on from an earlier one."
+            ) from error
 
     def wait(self) -> None:
         """Waits until what is being saved is on disk."""

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def run(main: Callable[[], None], *, positional: str | None = None) -> None:
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
-        program, *rest = argv
+        program, *rest = _joined(argv)
         if positional and rest and not rest[0].startswith("-"):
             rest[0] = f"--{positional}={rest[0]}"
         return _parse_flags([program, *rest])
@@ -41,13 +42,15 @@ def _guarded(main: Callable[[], None]) -> None:
         # Whoever read the output, `head` for example, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        sys.exit("stopped; the same command goes on from the last checkpoint, if there is one")
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS([_resolved(argument) for argument in argv])
     except (AttributeError, KeyError) as error:
+        if not _raised_by_config_dict(error):
+            raise
         # ConfigDict's answer to an override of an unknown field, in its own quotes.
         words = re.search(r"Did you mean \"(.+?)\" instead of \"(.+?)\"", str(error))
         name = words[2] if words else str(error).strip("\"'")
@@ -56,10 +59,35 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             f"error: the config has no field '{name}'{hint}\n"
             "All fields: python -m perceiver_jax.config FILE"
         )
-    except (flags.Error, UserError) as error:
-        sys.exit(f"error: {error}")
+    except (flags.Error, ValueError) as error:
+        sys.exit(f"error: {_without_trace(str(error))}")
     except OSError as error:
         sys.exit(f"error: {str(error).splitlines()[0]}")
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--config NAME` written as `--config=NAME`."""
+    joined = []
+    for argument in argv:
+        if joined and joined[-1] in ("-config", "--config"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _without_trace(message: str) -> str:
+    """What absl says of a config file that refused its own values, without the trace in it."""
+    last = message.strip().splitlines()[-1]
+    exception, _, sentence = last.partition(": ")
+    refused = exception == "ValueError" or exception.startswith("perceiver_jax.")
+    return sentence if "Traceback" in message and refused else message
+
+
+def _raised_by_config_dict(error: Exception) -> bool:
+    """Whether an override was refused, and not a config file wrong."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).name == "config_dict.py"
 
 
 def _resolved(argument: str) -> str:

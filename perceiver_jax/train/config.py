@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from perceiver_jax.config import ConfigError, setting, to_dict
 from perceiver_jax.data import ImageDataConfig
@@ -17,8 +21,20 @@ from perceiver_jax.train.tasks import AnyTask, ImageClassification
 AnyDataConfig = ImageDataConfig
 """Kinds of data that an experiment can have."""
 
-MAY_CHANGE = ("num_steps", "log_every", "eval_every", "checkpoint", "parallel")
-"""What a resumed run may have different from the run that it resumes."""
+MAY_CHANGE = (
+    "num_steps",
+    "log_every",
+    "eval_every",
+    "checkpoint",
+    "parallel",
+    "data.data_dir",
+    "data.eval_batch_size",
+    "task.num_shown",
+)
+"""What a resumed run may have different from the run that it resumes.
+
+More steps stretch a cosine: the learning rate goes on from where the longer schedule is.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +48,7 @@ class ExperimentConfig:
     num_steps: int = setting(doc="training steps")
     seed: int = setting(0, "of initial values, data order, augmentation and dropout")
     log_every: int = setting(100, "steps between two rows of training metrics")
-    eval_every: int = setting(1000, "steps between two evaluations; the last step is evaluated too")
+    eval_every: int = setting(1000, "steps between evaluations; what is saved is evaluated, too")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "when to save, what to keep")
     parallel: ParallelConfig = setting(ParallelConfig(), "how devices share the work")
 
@@ -40,6 +56,11 @@ class ExperimentConfig:
         for name in ("num_steps", "log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.optimizer.warmup_steps >= self.num_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps={self.optimizer.warmup_steps} takes all of num_steps="
+                f"{self.num_steps}; shorten the warm-up or train longer"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not in [0, 2**32)")
         if self.data.batch_size % self.optimizer.accumulate:
@@ -49,34 +70,57 @@ class ExperimentConfig:
             )
 
 
-def check_workdir(workdir: Path, config: ExperimentConfig) -> None:
-    """Makes the working directory and writes its `config.json`.
+def is_smoke(variant: str | None) -> bool:
+    """Whether a config is asked for its `smoke` variant, the only one that shipped configs have.
 
     Raises:
-        UserError: it cannot be written to, or it belongs to a run of another config.
+        ConfigError: it is asked for another.
     """
-    path = workdir / "config.json"
-    tree = to_dict(config)
+    if variant not in (None, "smoke"):
+        raise ConfigError(f"this config has no variant '{variant}'; it has 'smoke'")
+    return variant == "smoke"
+
+
+def make_workdir(workdir: Path) -> None:
+    """Makes the working directory.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            _check_same(json.loads(path.read_text()), tree, workdir)
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(json.dumps(tree, indent=2) + "\n")
-        temporary.replace(path)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written to ({error.strerror}); choose another with "
             "--workdir"
         ) from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not JSON ({error}); remove it or choose another --workdir"
-        ) from error
 
 
-def _check_same(old: dict[str, Any], new: dict[str, Any], workdir: Path) -> None:
-    differences = list(_differences(old, new))
+def write_config(workdir: Path, config: ExperimentConfig) -> None:
+    """Writes the resolved config to `config.json`, for people and other programs to read."""
+    if jax.process_index() == 0:
+        temporary = workdir / "config.json.tmp"
+        temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        temporary.replace(workdir / "config.json")
+
+
+def check_resumable(
+    saved: Mapping[str, Any], config: ExperimentConfig, step: int, workdir: Path
+) -> None:
+    """Compares a config with the one that a checkpoint was trained with.
+
+    Args:
+        saved: config in the newest checkpoint.
+        config: of this run.
+        step: of that checkpoint.
+        workdir: where both lie.
+
+    Raises:
+        UserError: they differ in more than `MAY_CHANGE`, or the run would end before the step.
+    """
+    differences = list(_differences(saved, to_dict(config)))
     if differences:
         shown = "\n  ".join(differences[:10])
         more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
@@ -84,14 +128,19 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], workdir: Path) -> None
             f"the workdir {workdir} belongs to a run of another config:\n  {shown}{more}\n"
             "Choose another --workdir for this run, or take the old values to resume the old one."
         )
+    if config.num_steps < step:
+        raise UserError(
+            f"the run in {workdir} is at step {step:,} already, past num_steps={config.num_steps:,}"
+            "; raise it, or choose another --workdir"
+        )
 
 
 def _differences(old: Any, new: Any, where: str = "config"):
     """Lines 'field: old value there, new value here', without what may change."""
+    if where.removeprefix("config.") in MAY_CHANGE:
+        return
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
-            if where == "config" and name in MAY_CHANGE:
-                continue
             yield from _differences(old.get(name), new.get(name), f"{where}.{name}")
     elif old != new:
         yield f"{where}: {old} there, {new} here"

@@ -1,9 +1,12 @@
 """`python -m perceiver_jax.train.evaluate --workdir=DIR`: held-out metrics of a checkpoint."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
+from typing import Literal
 
+import jax
 from absl import flags
 
 from perceiver_jax import models
@@ -15,48 +18,56 @@ from perceiver_jax.train.evaluation import Evaluator
 
 
 def evaluate(
-    workdir: Path, *, step: int | None = None, split: str | None = None
+    workdir: Path,
+    *,
+    step: int | Literal["best"] | None = None,
+    split: str | None = None,
+    data_dir: str | None = None,
 ) -> dict[str, float]:
-    """Held-out metrics of a checkpoint.
+    """Held-out metrics of a checkpoint, on whatever devices there are.
 
     Args:
         workdir: of the run.
-        step: which checkpoint; None: the newest.
+        step: which checkpoint; None: the newest; "best": the best by held-out metric.
         split: which split; None: the config's `data.eval_split`.
+        data_dir: where prepared datasets lie; None: where the config says.
 
     Raises:
         UserError: there is no such checkpoint or split.
     """
     checkpoints = Checkpoints(workdir)
-    step = checkpoints.find(step)
-    config = from_dict(ExperimentConfig, checkpoints.config(step))
-    if split is not None:
-        config = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, eval_split=split)
-        )
+    found = checkpoints.find(step)
+    config = from_dict(ExperimentConfig, checkpoints.config(found))
+    given = {"eval_split": split, "data_dir": data_dir}
+    data = dataclasses.replace(config.data, **{k: v for k, v in given.items() if v is not None})
+    config = dataclasses.replace(config, data=data)
     structure = models.skeleton(config.model)
-    mesh = parallel.make_mesh(config.parallel)
+    # Where parameters lay in training says nothing about where they lie here.
+    mesh = parallel.make_mesh(parallel.ParallelConfig())
     evaluator = Evaluator(config, structure, mesh)
-    shardings = parallel.parameter_shardings(structure.params, mesh, config.parallel)
-    params, stats = checkpoints.restore_model(
-        step,
-        (
-            {path: parallel.place(x, shardings[path]) for path, x in structure.params.items()},
-            {p: parallel.place(x, parallel.replicated(mesh)) for p, x in structure.stats.items()},
-        ),
-    )
+    everywhere = functools.partial(parallel.place, sharding=parallel.replicated(mesh))
+    like = jax.tree.map(everywhere, (structure.params, structure.stats))
+    params, stats = checkpoints.restore_model(found, like)
     checkpoints.close()
-    return {"step": step} | evaluator.metrics(params, stats)
+    return {"step": found} | evaluator.metrics(params, stats)
 
 
 def main() -> None:
     """Prints the metrics as one line of JSON."""
     values = flags.FLAGS
-    print(json.dumps(evaluate(Path(values.workdir), step=values.step, split=values.split)))
+    step = values.step if values.step in (None, "best") else int(values.step)
+    result = evaluate(Path(values.workdir), step=step, split=values.split, data_dir=values.data_dir)
+    print(json.dumps(result))
+
+
+def _is_step(text: str | None) -> bool:
+    return text is None or text == "best" or text.isdigit()
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "directory of the run", required=True)
-    flags.DEFINE_integer("step", None, "checkpoint to read; the newest by default")
+    flags.DEFINE_string("step", None, "checkpoint to read, or 'best'; the newest by default")
     flags.DEFINE_string("split", None, "split to evaluate on; the config's by default")
+    flags.DEFINE_string("data_dir", None, "where prepared datasets lie; the config's by default")
+    flags.register_validator("step", _is_step, "takes a number of steps, or 'best'")
     command_line.run(main)

@@ -1,6 +1,7 @@
 """Held-out metrics and pictures of a model, as training makes them between steps."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,11 +29,13 @@ class Evaluator:
 
     Raises:
         DatasetError: the split is not there or has no examples.
-        UserError: the batch size cannot be divided over the devices.
     """
 
     def __init__(self, config: ExperimentConfig, skeleton: Skeleton, mesh: Mesh):
-        parallel.check_batch_size("data.eval_batch_size", config.data.eval_batch_size)
+        # The last batch is padded anyway, so any size can be made to divide over the devices.
+        size = parallel.round_up(config.data.eval_batch_size)
+        data = dataclasses.replace(config.data, eval_batch_size=size)
+        config = dataclasses.replace(config, data=data)
         self._config, self._skeleton, self._mesh = config, skeleton, mesh
         self._batches = config.task.batches(
             config.data,

@@ -22,7 +22,12 @@ from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.errors import UserError
 from perceiver_jax.train import command_line, parallel, state
 from perceiver_jax.train.checkpoint import Checkpoints
-from perceiver_jax.train.config import ExperimentConfig, check_workdir
+from perceiver_jax.train.config import (
+    ExperimentConfig,
+    check_resumable,
+    make_workdir,
+    write_config,
+)
 from perceiver_jax.train.evaluation import Evaluator
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
@@ -63,7 +68,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     skeleton = models.skeleton(config.model)
     evaluator = Evaluator(config, skeleton, mesh)
     config.checkpoint.check(evaluator.metric_names())
-    check_workdir(workdir, config)
+    make_workdir(workdir)
 
     # ---- State: fresh, or restored --------------------------------------------------------------
     optimizer = make_optimizer(config.optimizer, config.num_steps)
@@ -78,11 +83,13 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     iterator = iterate(batches)
     first_step = checkpoints.latest() or 0
     if first_step:
+        check_resumable(checkpoints.config(first_step), config, first_step, workdir)
         like = jax.tree.map(parallel.place, abstract, shardings)
         train_state, position = checkpoints.restore(first_step, like)
         iterator.set_state(dict(position))
     else:
         train_state = jax.jit(create_state, out_shardings=shardings)()
+    write_config(workdir, config)
 
     # ---- Steps ----------------------------------------------------------------------------------
     train_step = jax.jit(
@@ -125,12 +132,13 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
             report.step(step)
 
             last = step == config.num_steps
+            saving = step % config.checkpoint.every == 0 or last
             row: dict[str, float] = {}
             if step % config.log_every == 0 or last:
                 row |= tagged("train", check_finite(step, metrics, workdir))
                 row |= stopwatch.lap(step - first_step, config.data.batch_size)
                 report.metrics(step, row)
-            if step % config.eval_every == 0 or last:
+            if step % config.eval_every == 0 or saving:
                 check_finite(step, metrics, workdir)
                 with stopwatch.paused():
                     held_out = evaluator.metrics(train_state.params, train_state.stats)
@@ -140,22 +148,23 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
                 report.line(f"step {step:,}  held-out  {described(held_out)}")
             if row:
                 writer.scalars(step, row)
-            if step % config.checkpoint.every == 0 or last:
-                check_finite(step, metrics, workdir)
+            if saving:
+                # What a checkpoint covers is never logged again.
+                writer.flush()
                 with stopwatch.paused():
                     checkpoints.save(
                         train_state,
                         step=step,
                         data=position,
                         config=to_dict(config),
-                        metrics=held_out if "eval/loss" in row else None,
+                        metrics=held_out,
                     )
 
         # ---- Final evaluation -------------------------------------------------------------------
         if not held_out:
             held_out = evaluator.metrics(train_state.params, train_state.stats)
         checkpoints.wait()
-        writer.hyperparameters(to_dict(config), tagged("final", held_out))
+        writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
         media = evaluator.show(train_state.params, train_state.stats)
         report.line(f"final  held-out  {described(held_out)}")
         if jax.process_index() == 0:
@@ -176,15 +185,15 @@ def check_finite(step: int, metrics: Mapping[str, Any], workdir: Path) -> dict[s
     """The metrics of a step on the host.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss, or a norm of gradients, updates or new parameters, is not finite.
     """
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    if not math.isfinite(values["loss"]):
+    broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if broken:
         raise UserError(
-            f"the loss became {values['loss']} at step {step:,} (gradient norm "
-            f"{values['optim/gradient_norm']:.3g}); checkpoints in {workdir / 'checkpoints'} are "
-            "from before. Lower --config.optimizer.learning_rate, lengthen the warm-up or set "
-            "--config.optimizer.clip_norm, and start in another workdir"
+            f"training broke down at step {step:,}: {described(broken)}; checkpoints in "
+            f"{workdir / 'checkpoints'} are from before. Lower --config.optimizer.learning_rate, "
+            "lengthen the warm-up or set --config.optimizer.clip_norm, and start in another workdir"
         )
     return values
 

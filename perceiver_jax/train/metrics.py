@@ -3,7 +3,7 @@
 - Only the first process writes.
 - After a resume rows of steps that will be repeated are taken out, so each step is logged once.
 - The JSON-lines file is flushed row by row, so a killed run loses nothing that was logged; the
-  events follow within a second.
+  events follow within a second, and before every checkpoint.
 """
 
 import json
@@ -71,11 +71,19 @@ class MetricsWriter:
         for name, text in texts.items():
             self._events.add_text(f"eval/{name}", text, step)
 
-    def hyperparameters(self, config: Mapping[str, Any], results: Mapping[str, float]) -> None:
+    def hyperparameters(
+        self, step: int, config: Mapping[str, Any], results: Mapping[str, float]
+    ) -> None:
         """The flattened config beside final results, for TensorBoard's HPARAMS page."""
         if self._active:
             flat = dict(_flatten(config))
-            self._events.add_hparams(flat, dict(results), name="hyperparameters")
+            self._events.add_hparams(flat, dict(results), name="hyperparameters", global_step=step)
+
+    def flush(self) -> None:
+        """Hands everything so far to the operating system."""
+        if self._active:
+            self._file.flush()
+            self._events.flush()
 
     def __enter__(self) -> "MetricsWriter":
         return self

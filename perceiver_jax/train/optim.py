@@ -5,12 +5,12 @@
 """
 
 import dataclasses
-import re
 from typing import Any, Literal
 
 import optax
 
-from perceiver_jax.config import setting
+from perceiver_jax.config import check_regex, setting
+from perceiver_jax.params import matching
 from perceiver_jax.typing import Params
 
 
@@ -45,20 +45,21 @@ class OptimizerConfig:
     )
 
     def __post_init__(self):
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate={self.accumulate} must be 1 or more")
-        if self.warmup_steps < 0 or self.decay_steps < 1:
-            raise ValueError(
-                f"warmup_steps={self.warmup_steps} must be 0 or more and decay_steps="
-                f"{self.decay_steps} 1 or more"
-            )
+        for name, valid, wanted in (
+            ("accumulate", self.accumulate >= 1, "1 or more"),
+            ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
+            ("decay_steps", self.decay_steps >= 1, "1 or more"),
+            ("learning_rate", self.learning_rate >= 0, "0 or more"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("b1", 0 <= self.b1 < 1, "in [0, 1)"),
+            ("b2", 0 <= self.b2 < 1, "in [0, 1)"),
+            ("epsilon", self.epsilon >= 0, "0 or more"),
+            ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None"),
+        ):
+            if not valid:
+                raise ValueError(f"{name}={getattr(self, name)} must be {wanted}")
         for pattern in self.no_decay:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"no_decay has '{pattern}', no regular expression: {error}") from (
-                    error
-                )
+            check_regex(pattern, "no_decay")
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -87,7 +88,8 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     rate = learning_rate_schedule(config, num_steps)
 
     def decays(params: Params) -> dict[str, bool]:
-        return {p: not any(re.search(r, p) for r in config.no_decay) for p in params}
+        excluded = matching(params, config.no_decay)
+        return {path: path not in excluded for path in params}
 
     moments: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.epsilon}
     decay: dict[str, Any] = {"weight_decay": config.weight_decay, "mask": decays}

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from perceiver_jax.config import setting
+from perceiver_jax.config import check_regex, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.typing import Batch, Params
 
@@ -40,6 +40,7 @@ class ParallelConfig:
         if self.fsdp < 1:
             raise ValueError(f"fsdp={self.fsdp} must be 1 or more")
         for pattern, axes in self.rules:
+            check_regex(pattern, "rules")
             unknown = [axis for axis in axes if axis is not None and axis not in AXES]
             if unknown:
                 raise ValueError(
@@ -80,6 +81,11 @@ def check_batch_size(name: str, batch_size: int, parts: int = 1) -> None:
         raise UserError(
             f"{name}={batch_size} cannot be divided over {over}; choose a multiple of {unit}"
         )
+
+
+def round_up(batch_size: int) -> int:
+    """The next batch size that can be divided over the devices."""
+    return -(-batch_size // jax.device_count()) * jax.device_count()
 
 
 def parameter_shardings(

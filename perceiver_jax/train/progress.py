@@ -27,7 +27,7 @@ class ProgressReport:
         self._console = Console(file=sys.stdout, quiet=jax.process_index() != 0, highlight=False)
         self._num_steps, self._first_step = num_steps, first_step
         self._live = self._console.is_terminal
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -50,7 +50,9 @@ class ProgressReport:
             self._bar.stop()
 
     def step(self, step: int) -> None:
-        """Moves the bar."""
+        """Moves the bar. The first step, which compiles, does not count for the time left."""
+        if self._started is None:
+            self._started, self._first_step = time.monotonic(), step
         if self._live:
             self._bar.update(self._row, completed=step)
 
@@ -68,7 +70,9 @@ class ProgressReport:
 
     def _time_left(self, step: int) -> str:
         done = step - self._first_step
-        seconds = (time.monotonic() - self._started) / max(done, 1) * (self._num_steps - step)
+        if self._started is None or not done:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (self._num_steps - step)
         return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
 
 

@@ -2,7 +2,8 @@
 
 - The key of step n is folded from the run's seed and n, so a resumed run repeats nothing.
 - Gradient accumulation deals a batch out into equal parts in a scan; with sharded batches each
-  part keeps its share on every device.
+  part keeps its share on every device. Batch norms see one part at a time, and update their
+  statistics with each.
 """
 
 from collections.abc import Callable
@@ -46,7 +47,9 @@ def make_train_step(
         return gradients, stats, {"loss": (value, jnp.ones_like(value)), **sums}
 
     def train_step(state: TrainState, batch: Batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        # Initial values are drawn from the seed's own key, steps from another.
+        steps_key = jax.random.split(jax.random.key(seed))[1]
+        key = jax.random.fold_in(steps_key, state.step)
         if accumulate == 1:
             gradients, stats, sums = loss_and_gradients(state.params, state.stats, batch, key)
         else:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_jax.config import check_ranges, setting
-from perceiver_jax.data import ImageDataConfig, Shard, image_batches
+from perceiver_jax.data import ImageDataConfig, Shard, Source, image_batches
 from perceiver_jax.data.images import denormalize, open_split
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import ClassificationDecoderConfig, PerceiverConfig
 from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth
 from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
@@ -36,22 +36,34 @@ class ImageClassification:
 
     def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
         """See `Task`."""
+        decoder = model.decoder
+        if isinstance(decoder, ClassificationDecoderConfig) and (
+            decoder.num_output_queries != 1 or decoder.output_queries == "given"
+        ):
+            raise UserError(
+                "one label per image takes one output query of the model's own; set "
+                "--config.model.decoder.num_output_queries=1 and output_queries=trainable or zeros"
+            )
         for split in (data.train_split, data.eval_split):
             source = open_split(data, split)
-            num_classes = len(source.class_names)
-            if model.decoder.num_classes < num_classes:
-                raise UserError(
-                    f"the model tells {model.decoder.num_classes} classes apart, but dataset "
-                    f"'{data.dataset}' has {num_classes}; set --config.model.decoder.num_classes="
-                    f"{num_classes}"
-                )
-        shape = source[0]["image"].shape
+            self._check_classes(decoder.num_classes, source, data)
+            self._check_shape(model.encoder.image_shape, source[0]["image"].shape, data)
+
+    def _check_classes(self, num_classes: int, source: Source, data: ImageDataConfig) -> None:
+        if num_classes < len(source.class_names):
+            raise UserError(
+                f"the model tells {num_classes} classes apart, but dataset '{data.dataset}' has "
+                f"{len(source.class_names)}; set --config.model.decoder.num_classes="
+                f"{len(source.class_names)}"
+            )
+
+    def _check_shape(self, wanted: tuple, shape: tuple, data: ImageDataConfig) -> None:
         if data.image_size is not None:
             shape = (*data.image_size, shape[-1])
-        if tuple(shape) != tuple(model.encoder.image_shape):
+        if tuple(shape) != tuple(wanted):
             raise UserError(
                 f"images of dataset '{data.dataset}' have shape {tuple(shape)}, the model takes "
-                f"{tuple(model.encoder.image_shape)} (height, width, channels); set "
+                f"{tuple(wanted)} (height, width, channels); set "
                 "--config.model.encoder.image_shape, or --config.data.image_size to crop and resize"
             )
         for name in ("mean", "std"):
@@ -73,7 +85,7 @@ class ImageClassification:
         losses = classification_loss(
             logits, self._targets(logits, batch["label"]), self.loss_function
         )
-        correct = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        correct = _in_top(1, logits, batch["label"])
         return losses.mean(), {"accuracy": (correct.sum(), jnp.float32(correct.size))}
 
     def evaluate(self, model: Model, batch: Batch) -> Sums:
