@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from perceiver_jax.config import to_dict
 from perceiver_jax.errors import UserError
 from perceiver_jax.train import command_line
+from perceiver_jax.train.main import train
 from tests.conftest import ROOT
 from tests.train import tiny_runs
 
@@ -63,6 +63,22 @@ MISTAKES = {
     "images of another shape": (
         ["train.main", TINY, "--config.data.synthetic_shape=(9, 8, 1)", "--workdir={tmp}/new"],
         ["have shape (9, 8, 1), the model takes (8, 8, 1)", "--config.model.encoder.image_shape"],
+    ),
+    "an unknown variant": (
+        ["train.main", "--config=digits:smokee", "--workdir={tmp}/new"],
+        ["this config has no variant 'smokee'; it has 'smoke'"],
+    ),
+    "several output queries": (
+        ["train.main", TINY, "--config.model.decoder.num_output_queries=2", "--workdir={tmp}/new"],
+        ["one output query", "num_output_queries=1"],
+    ),
+    "fewer steps than were done": (
+        ["train.main", TINY, "--config.num_steps=5", f"--workdir={OTHER}"],
+        ["is at step 12 already, past num_steps=5"],
+    ),
+    "no such step to evaluate": (
+        ["train.evaluate", f"--workdir={OTHER}", "--step=five"],
+        ["takes a number of steps, or 'best'"],
     ),
     "too few classes": (
         ["train.main", TINY, "--config.model.decoder.num_classes=7", "--workdir={tmp}/new"],
@@ -117,8 +133,8 @@ def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands")
     (folder / "file").write_text("")
     (folder / "other").mkdir()
-    tree = to_dict(tiny_runs.experiment())
-    (folder / "other" / "config.json").write_text(json.dumps(tree))
+    train(tiny_runs.experiment(), folder / "other")
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         started = {
             mistake: pool.submit(
@@ -127,7 +143,7 @@ def answers(tmp_path_factory):
             for mistake, (words, _) in MISTAKES.items()
         }
         done = {mistake: process.result() for mistake, process in started.items()}
-    return done | {"folder": folder}
+    return done | {"folder": folder, "before": before}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -142,9 +158,8 @@ def test_a_mistake_is_answered_in_a_sentence_without_a_stack_trace(answers, mist
 
 
 def test_a_mistake_leaves_nothing_behind(answers):
-    folder = answers["folder"]
-    assert {path.name for path in folder.iterdir()} == {"file", "other"}
-    assert [path.name for path in (folder / "other").iterdir()] == ["config.json"]
+    after = sorted(path.relative_to(answers["folder"]) for path in answers["folder"].rglob("*"))
+    assert after == answers["before"]
 
 
 # ---- What is printed -----------------------------------------------------------------------------

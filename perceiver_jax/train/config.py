@@ -56,11 +56,6 @@ class ExperimentConfig:
         for name in ("num_steps", "log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
-        if self.optimizer.warmup_steps >= self.num_steps:
-            raise ValueError(
-                f"optimizer.warmup_steps={self.optimizer.warmup_steps} takes all of num_steps="
-                f"{self.num_steps}; shorten the warm-up or train longer"
-            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not in [0, 2**32)")
         if self.data.batch_size % self.optimizer.accumulate:

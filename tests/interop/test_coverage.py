@@ -28,10 +28,21 @@ def model(decoder=None, **encoder_fields):
     )
 
 
+def exact_gelu(config):
+    """The same model with the other form of GELU."""
+    halves = {
+        name: dataclasses.replace(getattr(config, name), activation="gelu")
+        for name in ("encoder", "decoder")
+    }
+    return dataclasses.replace(config, **halves)
+
+
 ONE_HEAD = {"num_cross_attention_heads": 1}
+TANH = {"activation": "gelu_tanh"}
+TANH_DECODER = ClassificationDecoderConfig(**TANH)
 EXPRESSIBLE = {
     "krasserm": {
-        "published": models.imagenet_fourier(),
+        "published": exact_gelu(models.imagenet_fourier()),
         "one block": model(**ONE_HEAD),
         "repeated": model(
             num_cross_attention_layers=2,
@@ -45,7 +56,9 @@ EXPRESSIBLE = {
         "fourier": models.imagenet_fourier(),
         "learned": models.imagenet_learned(),
         "conv": models.imagenet_conv(),
-        "twelve layers": model(num_self_attention_layers_per_block=12, **ONE_HEAD),
+        "twelve layers": model(
+            TANH_DECODER, num_self_attention_layers_per_block=12, **TANH, **ONE_HEAD
+        ),
     },
 }
 BOTH = [(name, case) for name, cases in EXPRESSIBLE.items() for case in cases]
@@ -94,7 +107,10 @@ def test_round_trip(name, case):
             model(num_self_attention_blocks=3, repeated_layers_shared=False),
             "repeated_layers_shared",
         ),
-        ("krasserm", model(MeanPoolDecoderConfig()), "MeanPoolDecoderConfig"),
+        ("krasserm", model(activation="gelu_tanh"), "encoder.activation='gelu_tanh'"),
+        ("krasserm", model(TANH_DECODER), "decoder.activation='gelu_tanh'"),
+        ("krasserm", model(layer_norm_epsilon=1e-3), "encoder.layer_norm_epsilon=0.001"),
+        ("krasserm", model(qkv_bias=False), "encoder.qkv_bias=False"),
         ("krasserm", model(ClassificationDecoderConfig(output_queries="zeros")), "output_queries"),
         ("krasserm", model(ClassificationDecoderConfig(cross_attention_mlp=False)), "mlp"),
         (
@@ -102,8 +118,13 @@ def test_round_trip(name, case):
             model(num_self_attention_blocks=2, num_cross_attention_layers=2),
             "encoder.schedule",
         ),
-        ("deepmind", model(preprocessing="patches", patch_size=2), "preprocessing='patches'"),
-        ("deepmind", model(MeanPoolDecoderConfig()), "MeanPoolDecoderConfig"),
+        (
+            "deepmind",
+            model(TANH_DECODER, preprocessing="patches", patch_size=2, **TANH),
+            "preprocessing='patches'",
+        ),
+        ("deepmind", model(TANH_DECODER), "encoder.activation='gelu'"),
+        ("deepmind", model(position_channel_order="lucidrains"), "position_channel_order"),
         ("deepmind", model(ClassificationDecoderConfig(output_queries="zeros")), "output_queries"),
     ],
 )
@@ -111,6 +132,17 @@ def test_models_that_a_format_cannot_express(name, config, complaint):
     with pytest.raises(ValueError, match="cannot express this model") as error:
         FORMATS[name].rows(config)
     assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_pooled_head_is_refused(name):
+    with pytest.raises(ValueError, match="takes a ClassificationDecoderConfig, not a MeanPool"):
+        FORMATS[name].rows(model(MeanPoolDecoderConfig()))
+
+
+def test_krasserm_hyperparameters_must_be_whole():
+    with pytest.raises(ConfigError, match="have no 'encoder'"):
+        krasserm.config({"decoder": {}, "num_latents": 1, "num_latent_channels": 1})
 
 
 KRASSERM = {

@@ -9,7 +9,13 @@ import pytest
 from perceiver_jax.config import ConfigError, from_dict, to_config_dict, to_dict
 from perceiver_jax.data import Shard
 from perceiver_jax.errors import UserError
-from perceiver_jax.train.config import ExperimentConfig, check_workdir
+from perceiver_jax.train.config import (
+    ExperimentConfig,
+    check_resumable,
+    is_smoke,
+    make_workdir,
+    write_config,
+)
 from perceiver_jax.train.optim import OptimizerConfig
 from tests.train.tiny_runs import experiment
 
@@ -47,47 +53,55 @@ def test_a_batch_that_accumulation_cannot_divide_is_refused():
 
 def test_a_new_workdir_gets_the_config_and_nothing_else(tmp_path):
     workdir = tmp_path / "new" / "run"
-    check_workdir(workdir, CONFIG)
+    make_workdir(workdir)
+    assert list(workdir.iterdir()) == []
+    write_config(workdir, CONFIG)
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
     assert json.loads((workdir / "config.json").read_text()) == to_dict(CONFIG)
-    check_workdir(workdir, CONFIG)
 
 
 def test_what_may_change_in_a_resumed_run_may_change(tmp_path):
-    check_workdir(tmp_path, CONFIG)
     longer = experiment(
         num_steps=99,
         log_every=7,
         eval_every=8,
         checkpoint=dataclasses.replace(CONFIG.checkpoint, keep_last=5),
         parallel=dataclasses.replace(CONFIG.parallel, fsdp=2),
+        task=dataclasses.replace(CONFIG.task, num_shown=3),
+        data={"eval_batch_size": 7, "data_dir": "elsewhere"},
     )
-    check_workdir(tmp_path, longer)
-    assert json.loads((tmp_path / "config.json").read_text()) == to_dict(longer)
+    check_resumable(to_dict(CONFIG), CONFIG, 12, tmp_path)
+    check_resumable(to_dict(CONFIG), longer, 12, tmp_path)
 
 
 def test_a_workdir_of_another_config_is_refused_with_every_difference(tmp_path):
-    check_workdir(tmp_path, CONFIG)
-    before = (tmp_path / "config.json").read_text()
     other = experiment(seed=1, encoder={"num_frequency_bands": 3}, data={"mean": (0.1,)})
     with pytest.raises(UserError) as error:
-        check_workdir(tmp_path, other)
+        check_resumable(to_dict(CONFIG), other, 3, tmp_path)
     message = str(error.value)
     assert "belongs to a run of another config" in message
     assert "config.seed: 0 there, 1 here" in message
     assert "config.model.encoder.num_frequency_bands: 2 there, 3 here" in message
     assert "config.data.mean: [0.5] there, [0.1] here" in message
-    assert (tmp_path / "config.json").read_text() == before
 
 
-def test_a_config_file_that_is_no_json_is_refused_with_its_path(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match="config.json is not JSON"):
-        check_workdir(tmp_path, CONFIG)
+def test_a_run_that_would_end_before_its_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is at step 12 already, past num_steps=5; raise it"):
+        check_resumable(to_dict(CONFIG), experiment(num_steps=5), 12, tmp_path)
 
 
 @pytest.mark.parametrize("below", [".", "run"])
 def test_a_file_in_place_of_a_workdir_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written to .*choose another with --workdir"):
-        check_workdir(tmp_path / "file" / below, CONFIG)
+        make_workdir(tmp_path / "file" / below)
+
+
+@pytest.mark.parametrize(("variant", "smoke"), [(None, False), ("smoke", True)])
+def test_the_smoke_variant_is_known(variant, smoke):
+    assert is_smoke(variant) == smoke
+
+
+def test_other_variants_are_refused():
+    with pytest.raises(ConfigError, match="no variant 'smokee'; it has 'smoke'"):
+        is_smoke("smokee")
