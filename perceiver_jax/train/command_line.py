@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -46,8 +47,12 @@ def _guarded(main: Callable[[], None]) -> None:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+    unset = [argument for argument in argv if re.fullmatch(r"--?config\..+=None", argument)]
     try:
-        return flags.FLAGS([_resolved(argument) for argument in argv])
+        rest = flags.FLAGS([_resolved(argument) for argument in argv if argument not in unset])
+        for argument in unset:
+            _unset(flags.FLAGS.config, argument.partition(".")[2].removesuffix("=None"))
+        return rest
     except (AttributeError, KeyError) as error:
         if not _raised_by_config_dict(error):
             raise
@@ -63,6 +68,15 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(f"error: {_without_trace(str(error))}")
     except OSError as error:
         sys.exit(f"error: {str(error).splitlines()[0]}")
+
+
+def _unset(tree: Any, path: str) -> None:
+    """Sets a field to None, which the flag of a number cannot do; the dataclass checks it."""
+    *groups, field = path.split(".")
+    for group in groups:
+        tree = tree[group]
+    with tree.ignore_type():
+        tree[field] = None
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

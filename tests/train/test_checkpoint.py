@@ -31,7 +31,7 @@ def save(checkpoints, step, metrics=None, state=None, config=None):
         step=step,
         data={"next": step},
         config=config or {},
-        metrics=metrics,
+        metrics=metrics or {"accuracy": 0.0, "loss": 0.0},
     )
 
 
@@ -78,14 +78,6 @@ def test_the_newest_and_the_best_are_kept_and_no_others(tmp_path, fields, kept):
         save(checkpoints, step, {"accuracy": accuracy[step - 1], "loss": loss[step - 1]})
     checkpoints.close()
     assert {int(name) for name in folders(tmp_path)} == kept
-
-
-def test_a_checkpoint_without_an_evaluation_is_kept_only_while_it_is_new(tmp_path):
-    checkpoints = Checkpoints(tmp_path, CheckpointConfig())
-    for step in range(1, 6):
-        save(checkpoints, step, {"accuracy": 1 / step, "loss": 0.0} if step % 2 == 0 else None)
-    checkpoints.close()
-    assert folders(tmp_path) == ["2", "5"]
 
 
 def test_the_best_is_remembered_by_the_next_process(tmp_path):
@@ -144,6 +136,26 @@ def test_asking_for_what_is_not_there_is_answered_with_what_is(two_saved, tmp_pa
     (empty / "checkpoints").mkdir()
     with pytest.raises(UserError, match="there is no checkpoint in"):
         load_checkpoint(empty)
+
+
+def test_the_best_is_found_by_name(two_saved, tmp_path_factory):
+    for mode, best in (("max", 2), ("min", 1)):
+        workdir = shutil.copytree(two_saved, tmp_path_factory.mktemp(mode) / "run")
+        chosen = CheckpointConfig(best_mode=mode, keep_last=9)
+        checkpoints = Checkpoints(workdir, chosen)
+        save(checkpoints, 3, {"accuracy": 0.15}, config={"checkpoint": to_dict(chosen)})
+        checkpoints.wait()
+        assert checkpoints.find("best") == best
+        assert checkpoints.find(None) == 3
+        checkpoints.close()
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_its_folder(two_saved):
+    shutil.rmtree(two_saved / "checkpoints" / "2" / "model")
+    checkpoints = Checkpoints(two_saved)
+    with pytest.raises(UserError, match="checkpoint 2 in .* cannot be read: .*\nRemove the folder"):
+        checkpoints.restore(2, jax.eval_shape(lambda: small_state(0)))
+    checkpoints.close()
 
 
 def test_another_format_version_is_refused_by_every_reader(two_saved, monkeypatch):

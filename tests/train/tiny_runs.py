@@ -17,12 +17,19 @@ from perceiver_jax.train.checkpoint import CheckpointConfig
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.optim import OptimizerConfig, learning_rate_schedule, make_optimizer
 from perceiver_jax.train.step import make_train_step
+from perceiver_jax.train.tasks import ImageClassification
+
+# Initial values with which outputs depend on inputs and dropout from the first step on.
+LIVELY = {"init_method": "variance_scaling"}
 
 
 def experiment(*, encoder=None, decoder=None, data=None, **changes) -> ExperimentConfig:
     """Twelve steps on 32 synthetic images; arguments change fields of the parts and of the run."""
-    fields = {"image_shape": (8, 8, 1), "num_frequency_bands": 2, "dropout": 0.1} | (encoder or {})
+    fields = {"image_shape": (8, 8, 1), "num_frequency_bands": 2, "dropout": 0.1, **LIVELY} | (
+        encoder or {}
+    )
     config = ExperimentConfig(
+        task=ImageClassification(num_shown=4),
         model=PerceiverConfig(
             encoder=ImageEncoderConfig(
                 num_cross_attention_heads=1,
@@ -35,6 +42,7 @@ def experiment(*, encoder=None, decoder=None, data=None, **changes) -> Experimen
                     "num_classes": 10,
                     "num_output_query_channels": 8,
                     "num_cross_attention_heads": 1,
+                    **LIVELY,
                 }
                 | (decoder or {})
             ),
