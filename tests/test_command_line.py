@@ -204,7 +204,7 @@ def test_the_config_command_prints_values_types_meanings_and_the_parameter_count
     lines = {line.split(" = ")[0].strip(): line for line in done.stdout.splitlines() if "=" in line}
     assert "77" in lines["num_steps"] and "int; training steps" in lines["num_steps"]
     assert "'adamw' or 'lamb' or 'adam' or 'sgd'" in lines["name"]
-    assert "0.1 *" in lines["dropout"]
+    assert "0.1 (default 0.0)" in lines["dropout"]
     assert "None or" in lines["clip_norm"] or "or None" in lines["clip_norm"]
     assert "907,212 parameters" in done.stdout
     assert "encoder: ImageEncoderConfig  # from inputs to latents" in done.stdout

@@ -46,7 +46,7 @@ class ImageEncoderConfig(EncoderConfig):
         None, "frequencies go from 1 to half of this, per axis; None: the grid of tokens"
     )
     position_channel_order: ChannelOrder = setting(
-        "deepmind", "order of Fourier channels: 'deepmind' or 'lucidrains'"
+        "deepmind", "in which order Fourier channels lie; 'deepmind' is also krasserm's and HF's"
     )
     patch_size: int | None = setting(None, "side of a patch in pixels; for 'patches' only")
     num_preprocessing_channels: int | None = setting(

@@ -149,8 +149,6 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
             if row:
                 writer.scalars(step, row)
             if saving:
-                # What a checkpoint covers is never logged again.
-                writer.flush()
                 with stopwatch.paused():
                     checkpoints.save(
                         train_state,

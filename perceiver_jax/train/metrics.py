@@ -3,7 +3,7 @@
 - Only the first process writes.
 - After a resume rows of steps that will be repeated are taken out, so each step is logged once.
 - The JSON-lines file is flushed row by row, so a killed run loses nothing that was logged; the
-  events follow within a second, and before every checkpoint.
+  events follow within a second.
 """
 
 import json
@@ -78,12 +78,6 @@ class MetricsWriter:
         if self._active:
             flat = dict(_flatten(config))
             self._events.add_hparams(flat, dict(results), name="hyperparameters", global_step=step)
-
-    def flush(self) -> None:
-        """Hands everything so far to the operating system."""
-        if self._active:
-            self._file.flush()
-            self._events.flush()
 
     def __enter__(self) -> "MetricsWriter":
         return self

@@ -17,7 +17,7 @@ from perceiver_jax.train.config import ExperimentConfig
 def describe(config: Any, indent: str = "") -> list[str]:
     """A dataclass as lines `field = value  # type; meaning`, nested ones indented.
 
-    A star marks values that differ from the field's default.
+    The default stands beside values that differ from it.
     """
     hints = typing.get_type_hints(type(config))
     lines = []
@@ -28,7 +28,8 @@ def describe(config: Any, indent: str = "") -> list[str]:
             lines += describe(value, indent + "  ")
         else:
             usual = field.default is dataclasses.MISSING or value == field.default
-            left = f"{indent}{field.name} = {value!r}{'' if usual else ' *'}"
+            default = "" if usual else f" (default {field.default!r})"
+            left = f"{indent}{field.name} = {value!r}{default}"
             lines.append(f"{left:<60} # {describe_type(hints[field.name])}; {doc}")
     return lines
 
@@ -45,4 +46,4 @@ def _print() -> None:
     config = from_dict(ExperimentConfig, flags.FLAGS.config)
     num_parameters = params.count(models.skeleton(config.model).params)
     print("\n".join(describe(config)))
-    print(f"\n* differs from the default\n{num_parameters:,} parameters")
+    print(f"\n{num_parameters:,} parameters")
