@@ -337,6 +337,24 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_keeps_what_was_saved(
         assert np.isfinite(np.asarray(x)).all(), path
 
 
+def test_parameters_that_an_update_ruined_are_not_saved_though_the_loss_was_finite(tmp_path):
+    config = experiment(
+        optimizer=dataclasses.replace(
+            experiment().optimizer,
+            name="sgd",
+            schedule="constant",
+            warmup_steps=0,
+            learning_rate=3e38,
+        ),
+        checkpoint=dataclasses.replace(experiment().checkpoint, every=1),
+        data={"std": (1e-3,)},
+    )
+    with pytest.raises(UserError, match="broke down at step 1: .*optim/parameter norm") as error:
+        train(config, tmp_path)
+    assert "loss" not in str(error.value).partition(";")[0]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_the_workdir_of_another_run_is_refused_with_what_differs(whole):
     before = (whole[0] / "config.json").read_text()
     config = from_dict(ExperimentConfig, json.loads(before))
