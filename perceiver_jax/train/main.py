@@ -34,6 +34,7 @@ from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.plots import plot_curves, save_picture
 from perceiver_jax.train.progress import ProgressReport
 from perceiver_jax.train.step import make_train_step
+from perceiver_jax.train.tasks import Media
 
 
 def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
@@ -118,6 +119,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         )
         stopwatch = Stopwatch()
         held_out: dict[str, float] = {}
+        media = Media()
         before: tuple[int, Any] | None = None
         data = parallel.read_ahead(iterator, mesh)
         for step in range(first_step + 1, config.num_steps + 1):
@@ -158,12 +160,12 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
                         metrics=held_out,
                     )
 
-        # ---- Final evaluation -------------------------------------------------------------------
+        # ---- Final evaluation: that of the last step, or anew where no step was left -------------
         if not held_out:
             held_out = evaluator.metrics(train_state.params, train_state.stats)
+            media = evaluator.show(train_state.params, train_state.stats)
         checkpoints.wait()
         writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
-        media = evaluator.show(train_state.params, train_state.stats)
         report.line(f"final  held-out  {described(held_out)}")
         if jax.process_index() == 0:
             plots = plot_curves(read_rows(writer.path), workdir / "plots")
