@@ -29,6 +29,7 @@ from perceiver_jax.train.config import (
     write_config,
 )
 from perceiver_jax.train.evaluation import Evaluator
+from perceiver_jax.train.interruption import Interruption
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.plots import plot_curves, save_picture
@@ -108,6 +109,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
 
     # ---- Loop -----------------------------------------------------------------------------------
     with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
         stack.callback(checkpoints.close)
         stack.callback(iterator.close)
         writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
@@ -159,6 +161,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
                         config=to_dict(config),
                         metrics=held_out,
                     )
+            interruption.check()
 
         # ---- Final evaluation: that of the last step, or anew where no step was left -------------
         if not held_out:

@@ -67,7 +67,10 @@ def kill_at_line(workdir, words):
 
 def stop_at_line(workdir, words):
     """Stops the command as Ctrl-C does when it prints a line with these words."""
+    # Tests that run in the background ignore Ctrl-C, and their children would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(workdir)
+    signal.signal(signal.SIGINT, before)
     assert any(words in line for line in iter(process.stdout.readline, ""))
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=100)
