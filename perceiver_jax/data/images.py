@@ -6,19 +6,23 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import cv2
 import grain
 import numpy as np
 
+from perceiver_jax.card import ImagePreprocessing
 from perceiver_jax.config import setting
 from perceiver_jax.data import pipeline, sources
 from perceiver_jax.data.pipeline import Example, Shard
+from perceiver_jax.data.preprocessing import central_square, normalize, preprocess, resize
 from perceiver_jax.data.synthetic import SyntheticImages
 
 # Reader threads work side by side already; OpenCV's own would only fight them.
 cv2.setNumThreads(0)
+
+CROP = 224 / 256
+"""Side of the central square of evaluation, as a fraction of the short side."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,18 @@ class ImageDataConfig:
             raise ValueError(f"synthetic_classes={self.synthetic_classes} must be 1 or more")
         if min(self.std) <= 0:
             raise ValueError(f"std={self.std} must be above 0")
+
+    def preprocessing(self, image_shape: tuple[int, int, int]) -> ImagePreprocessing:
+        """What evaluation does with an image of that shape before the model sees it."""
+        height, width, channels = image_shape
+        size = self.image_size or (height, width)
+        return ImagePreprocessing(
+            image_shape=(*size, channels),
+            crop=None if self.image_size is None else CROP,
+            mean=self.mean,
+            std=self.std,
+            resampling="area",
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -107,9 +123,8 @@ class _EvaluationTransform:
 
     def __call__(self, example: Example) -> Example:
         image = example["image"]
-        if self.config.image_size is not None:
-            image = center_crop(image, self.config.image_size)
-        return _ready(image, example["label"], self.config)
+        how = self.config.preprocessing(image.shape)
+        return {"image": preprocess(image, how), "label": np.int32(example["label"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,40 +138,16 @@ class _TrainingTransform:
         image = random_warp(image, self.config, rng)
         if self.config.random_flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        return _ready(image, example["label"], self.config)
-
-
-def _ready(image: np.ndarray, label: int, config: ImageDataConfig) -> Example:
-    return {"image": normalize(image, config.mean, config.std), "label": np.int32(label)}
-
-
-def normalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
-    """[H, W, c] uint8 → float32, `(pixel / 255 - mean) / std`."""
-    scaled = np.float32(image) / np.float32(255)
-    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-
-
-def denormalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
-    """The inverse of `normalize`, clipped to uint8."""
-    pixels = (np.asarray(image) * np.asarray(std) + np.asarray(mean)) * 255
-    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
-
-
-def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The central square of 224/256 of the short side, resized.
-
-    Source: deepmind ImageNet evaluation; a crop of 224 out of a short side of 256.
-    """
-    height, width = image.shape[:2]
-    side = max(1, round(min(height, width) * 224 / 256))
-    top, left = (height - side) // 2, (width - side) // 2
-    return _resize(image[top : top + side, left : left + side], size)
+        ready = normalize(image, self.config.mean, self.config.std)
+        return {"image": ready, "label": np.int32(example["label"])}
 
 
 def random_resized_crop(
     image: np.ndarray, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
     """A random part of 8 to 100 % of the area and aspect 3/4 to 4/3, resized.
+
+    Where none of ten tries fits, the central square of evaluation.
 
     Source: Inception crop; deepmind ImageNet training.
     """
@@ -167,8 +158,8 @@ def random_resized_crop(
         h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return _resize(image[top : top + h, left : left + w], size)
-    return center_crop(image, size)
+            return resize(image[top : top + h, left : left + w], size, "area")
+    return resize(central_square(image, CROP), size, "area")
 
 
 def random_warp(image: np.ndarray, config: ImageDataConfig, rng: np.random.Generator) -> np.ndarray:
@@ -185,9 +176,3 @@ def random_warp(image: np.ndarray, config: ImageDataConfig, rng: np.random.Gener
     center = np.array([(width - 1) / 2, (height - 1) / 2])
     matrix = np.column_stack([linear, center + shift - linear @ center])
     return np.atleast_3d(cv2.warpAffine(image, matrix, (width, height)))
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    shrinks = image.shape[0] > size[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.atleast_3d(cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=how))

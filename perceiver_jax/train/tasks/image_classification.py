@@ -9,7 +9,8 @@ import numpy as np
 
 from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.data import ImageDataConfig, Shard, Source, image_batches
-from perceiver_jax.data.images import denormalize, open_split
+from perceiver_jax.data.images import open_split
+from perceiver_jax.data.preprocessing import denormalize
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig, PerceiverConfig
 from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth

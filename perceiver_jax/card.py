@@ -1,0 +1,54 @@
+"""What a user of weights has to know: class names, preprocessing, where they come from."""
+
+import dataclasses
+from typing import Literal
+
+from perceiver_jax.config import setting
+
+Resampling = Literal["opencv", "pillow", "area"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagePreprocessing:
+    """How a picture becomes a model's input; `data.preprocessing.preprocess` does it.
+
+    The defaults are those of DeepMind's three ImageNet models.
+    """
+
+    image_shape: tuple[int, int, int] = setting((224, 224, 3), "height, width, channels")
+    crop: float | None = setting(
+        224 / 256,
+        "side of the central square that is kept, as a fraction of the short side; None keeps the "
+        "whole picture",
+    )
+    mean: tuple[float, ...] = setting(IMAGENET_MEAN, "subtracted from pixels in [0, 1], by channel")
+    std: tuple[float, ...] = setting(IMAGENET_STD, "divided by after that, by channel")
+    resampling: Resampling = setting(
+        "opencv",
+        "bicubic as OpenCV does it (DeepMind), Pillow's with antialias (Hugging Face), or 'area', "
+        "means of areas where a picture shrinks (training runs here)",
+    )
+
+    def __post_init__(self):
+        channels = self.image_shape[-1]
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"preprocessing.{name}={values} has {len(values)} numbers for images of "
+                    f"{channels} channels; give one, or one for each"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a model besides its config and parameters."""
+
+    labels: tuple[str, ...] = setting((), "names of the classes; empty if not known")
+    preprocessing: ImagePreprocessing | None = setting(
+        None, "from a picture to the model's input; None if not known"
+    )
+    origin: str | None = setting(None, "where the weights come from")
+    licence: str | None = setting(None, "licence of the weights; None: that of their origin")

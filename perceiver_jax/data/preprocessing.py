@@ -1,0 +1,92 @@
+"""From a picture to what a model takes: crop, resize, normalise.
+
+- Pictures are [h, w, 3 or 1] uint8, channels last.
+- OpenCV's and Pillow's bicubic resampling differ, and so does the corner of the crop by a pixel:
+  each model gets what it was published with.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from perceiver_jax.card import ImagePreprocessing, Resampling
+from perceiver_jax.errors import UserError
+
+
+def preprocess(picture: np.ndarray, how: ImagePreprocessing) -> np.ndarray:
+    """A picture [h, w, 3 or 1] uint8 → [H, W, c] float32.
+
+    Raises:
+        UserError: it is no such array.
+
+    Source: deepmind ImageNet colab; Hugging Face `PerceiverImageProcessor` for "pillow".
+    """
+    if picture.ndim != 3 or picture.shape[-1] not in (1, 3) or picture.dtype != np.uint8:
+        raise UserError(
+            f"a picture of shape {list(picture.shape)} and type {picture.dtype} cannot be "
+            "preprocessed; give [height, width, 3 or 1] of type uint8"
+        )
+    picture = with_channels(picture, how.image_shape[-1])
+    if how.crop is not None:
+        picture = central_square(picture, how.crop, round_up=how.resampling != "pillow")
+    if picture.shape[:2] != how.image_shape[:2]:
+        picture = resize(picture, how.image_shape[:2], how.resampling)
+    return normalize(picture, how.mean, how.std)
+
+
+def with_channels(picture: np.ndarray, channels: int) -> np.ndarray:
+    """Grey to colours by repetition, colours to grey by their luma."""
+    if picture.shape[-1] == channels:
+        return picture
+    if channels == 1:
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None]
+    return np.repeat(picture, channels, axis=-1)
+
+
+def central_square(picture: np.ndarray, fraction: float, *, round_up: bool = True) -> np.ndarray:
+    """The square in the middle, with a side of that fraction of the short side.
+
+    Args:
+        picture: [h, w, c].
+        fraction: in (0, 1]; the side is rounded down.
+        round_up: where an odd number of pixels is left over, whether the larger half lies before
+            the square (DeepMind) or behind it (Hugging Face).
+    """
+    height, width = picture.shape[:2]
+    side = max(1, int(fraction * min(height, width)))
+    top, left = ((size - side + round_up) // 2 for size in (height, width))
+    return picture[top : top + side, left : left + side]
+
+
+def resize(picture: np.ndarray, size: tuple[int, int], resampling: Resampling) -> np.ndarray:
+    """[h, w, c] uint8 → [*size, c] uint8; see `ImagePreprocessing.resampling`."""
+    height, width = size
+    if resampling == "pillow":
+        return _resize_by_pillow(picture, height, width)
+    shrinks = picture.shape[0] > height
+    how = cv2.INTER_AREA if resampling == "area" and shrinks else cv2.INTER_CUBIC
+    resized = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=how)
+    return resized.reshape(height, width, -1)
+
+
+def _resize_by_pillow(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    from PIL import Image
+
+    channels = [
+        Image.fromarray(picture[..., i]).resize((width, height), Image.Resampling.BICUBIC)
+        for i in range(picture.shape[-1])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def normalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """[H, W, c] uint8 → float32, `(pixel / 255 - mean) / std`."""
+    scaled = np.float32(image) / np.float32(255)
+    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+
+
+def denormalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """The inverse of `normalize`, clipped to uint8."""
+    pixels = (np.asarray(image) * np.asarray(std) + np.asarray(mean)) * 255
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
