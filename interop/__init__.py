@@ -1,18 +1,31 @@
 """Weights to and from other implementations, by tables of rows that read in both directions.
 
-- A format is a module with `config(meta)`, which translates a foreign model's settings, and
-  `rows(config)`, which lists every foreign tensor beside ours.
-- `rows.load` and `rows.save` walk such a list; arrays are NumPy's on both sides.
+- `load_pretrained(format, source)` gives a model of ours, `export_pretrained` writes one in another
+  format; `python -m interop` does both, prints the tables and checks against the originals.
+- A format is one module in `formats/`; arrays are NumPy's on both sides of its table.
 - This package imports `perceiver_jax`, never the other way round, and no format imports torch.
 """
 
-from interop.formats import deepmind_haiku, krasserm
+from interop.conversion import (
+    Exported,
+    convert,
+    export_pretrained,
+    export_weights,
+    import_weights,
+    load_pretrained,
+)
+from interop.formats import FORMATS
 from interop.rows import MappingError, load, save
 
-__all__ = ["FORMATS", "MappingError", "load", "save"]
-
-FORMATS = {
-    "deepmind": deepmind_haiku,
-    "krasserm": krasserm,
-}
-"""Format modules by the name that users give them."""
+__all__ = [
+    "FORMATS",
+    "Exported",
+    "MappingError",
+    "convert",
+    "export_pretrained",
+    "export_weights",
+    "import_weights",
+    "load",
+    "load_pretrained",
+    "save",
+]

@@ -33,6 +33,28 @@ def RESHAPE(theirs: Sequence[int], ours: Sequence[int]) -> Op:  # noqa: N802
     return Op(f"{list(theirs)}→{list(ours)}", _reshape(theirs, ours), _reshape(ours, theirs))
 
 
+def SPLIT(n: int, axis: int, op: Op | None = None) -> Op:  # noqa: N802
+    """One foreign tensor that holds n of ours of equal size, side by side.
+
+    Args:
+        n: how many.
+        axis: along which axis of the foreign tensor they lie.
+        op: how each part becomes ours; None keeps it.
+    """
+    part = op or KEEP
+
+    def load(arrays: Arrays) -> Arrays:
+        (whole,) = arrays
+        if whole.ndim <= axis or whole.shape[axis] % n:
+            raise ValueError(f"shape {list(whole.shape)} has no {n} equal parts on axis {axis}")
+        return part.load(np.split(whole, n, axis))
+
+    def save(arrays: Arrays) -> Arrays:
+        return [np.concatenate(part.save(arrays), axis)]
+
+    return Op(f"split {n} on {axis}, {part.name}", load, save)
+
+
 def _reshape(before: tuple[int, ...], after: tuple[int, ...]) -> Callable[[Arrays], Arrays]:
     def reshape(arrays: Arrays) -> Arrays:
         for array in arrays:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interop.ops import KEEP, Op
+from perceiver_jax.errors import UserError
 
 Arrays = Mapping[str, Any]
 """Arrays by name, NumPy's or JAX's; as `want`, anything with a shape and a dtype."""
@@ -53,7 +54,7 @@ class Problem(NamedTuple):
     detail: str
 
 
-class MappingError(ValueError):
+class MappingError(UserError):
     """Weights and rows that do not fit each other.
 
     Attributes:

@@ -41,7 +41,7 @@ def check_ranges(config: Any) -> None:
     """Raises a ValueError for a number of things below its minimum or a rate outside [0, 1)."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name.endswith("dropout") and not 0.0 <= value < 1.0:
+        if field.name.endswith("dropout") and value is not None and not 0.0 <= value < 1.0:
             raise ValueError(f"{field.name}={value} is not a rate in [0, 1)")
         if field.name.startswith("num_") and value is not None:
             minimum = field.metadata["minimum"]

@@ -1,14 +1,44 @@
-"""From a source of weights to a model that is ready to call."""
+"""From a source of weights to a model that is ready to call.
+
+- A source is the workdir of a training run, or `FORMAT:PATH-OR-HUB-ID` of any implementation.
+- The one door from here to `interop`, opened only for foreign weights.
+"""
 
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from perceiver_jax.card import ModelCard
 from perceiver_jax.config import from_dict
+from perceiver_jax.errors import UserError
+from perceiver_jax.models.release import Release
 from perceiver_jax.typing import Model
+
+
+def open_source(source: str) -> Release:
+    """A model as data, with its card, from wherever it lies.
+
+    Args:
+        source: a workdir, or `FORMAT:PATH-OR-HUB-ID`, with FORMAT one of `interop.FORMATS`.
+
+    Raises:
+        UserError: there is nothing there, or it does not hold a model.
+    """
+    scheme, _, rest = source.partition(":")
+    if rest and not Path(source).exists():
+        from interop import import_weights
+
+        return import_weights(scheme, rest)
+    if not Path(source).exists():
+        raise UserError(
+            f"there is no workdir {source}; name one, or FORMAT:PATH-OR-HUB-ID as in "
+            "huggingface:deepmind/vision-perceiver-fourier"
+        )
+    return _open_run(Path(source), None)
 
 
 def load_checkpoint(
@@ -27,17 +57,40 @@ def load_checkpoint(
     Raises:
         UserError: there is no checkpoint, or not that one.
     """
+    return _open_run(Path(workdir), step).model()
+
+
+def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     from perceiver_jax import models
     from perceiver_jax.train.checkpoint import Checkpoints
     from perceiver_jax.train.config import ExperimentConfig
 
-    checkpoints = Checkpoints(Path(workdir))
+    checkpoints = Checkpoints(workdir)
     found = checkpoints.find(step)
     config = from_dict(ExperimentConfig, checkpoints.config(found))
     structure = models.skeleton(config.model)
-    values = checkpoints.restore_model(found, on_one_device((structure.params, structure.stats)))
+    params, stats = checkpoints.restore_model(
+        found, on_one_device((structure.params, structure.stats))
+    )
     checkpoints.close()
-    return structure.bind(*values)
+    arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
+    return Release(config=config.model, arrays=arrays, card=_card(config, workdir, found))
+
+
+def _card(config: Any, workdir: Path, step: int) -> ModelCard:
+    """What the config of a run tells of its model; class names where the dataset is at hand."""
+    from perceiver_jax.data.images import open_split
+
+    try:
+        labels = open_split(config.data, config.data.eval_split).class_names
+    except UserError:
+        labels = ()
+    return ModelCard(
+        labels=labels,
+        preprocessing=config.data.preprocessing(config.model.encoder.image_shape),
+        origin=f"trained with perceiver_jax on {config.data.dataset}, step {step:,} of the run "
+        f"'{workdir.name}'",
+    )
 
 
 def on_one_device(shapes: Any) -> Any:

@@ -8,20 +8,37 @@
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from interop.formats.settings import check_settings, layer_settings
+from interop.files import FileError, safetensors_files, torch_files
+from interop.foreign import Foreign
+from interop.formats import hub_folder
+from interop.formats.settings import (
+    check_settings,
+    classifier_halves,
+    layer_settings,
+    settings_beside,
+    write_settings_beside,
+)
 from interop.ops import TRANSPOSE
 from interop.rows import Arrays, Row, ignore, row, table
 from perceiver_jax.config import ConfigError, from_dict
 from perceiver_jax.core.position import fourier_features, linear_positions
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
-from perceiver_jax.models.perceiver_config import check_half
 
 BUFFER_TOLERANCE = 1e-4
 """The reference computes its Fourier features in float32: sines of angles up to 350 rad."""
+
+
+WHOSE = "krasserm's ImageClassifier"
+MODEL_TYPE = "perceiver-io-image-classifier"
+WRAPPERS = ("model.", "backend_model.")
+"""Prefixes of names in files of Lightning and of Hugging Face's interface."""
+NOT_OF_THE_MODEL = ("params", "optimizer_init", "lr_scheduler_init")
+"""Hyper-parameters of Lightning modules that say how a model was trained."""
 
 
 def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
@@ -49,17 +66,179 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
     }
     sizes = {name: left.pop(name) for name in ("num_latents", "num_latent_channels")}
     if left:
-        raise ValueError(f"settings {sorted(left)} are not those of an image classifier")
+        raise ConfigError(f"settings {sorted(left)} are not those of an image classifier")
     return PerceiverConfig(**halves, **sizes)
+
+
+def settings(config: PerceiverConfig) -> dict[str, Any]:
+    """The reference's config, as a nested dict of its dataclasses.
+
+    Args:
+        config: of a model that the reference has, see `requirements`.
+    """
+    encoder, decoder = classifier_halves(config, WHOSE)
+    return {
+        "encoder": {
+            "image_shape": list(encoder.image_shape),
+            "num_frequency_bands": encoder.num_frequency_bands,
+            **_fields(encoder, ENCODER_FIELDS),
+        },
+        "decoder": _fields(decoder, DECODER_FIELDS),
+        "num_latents": config.num_latents,
+        "num_latent_channels": config.num_latent_channels,
+        "activation_checkpointing": encoder.remat,
+    }
+
+
+LAYER_FIELDS = (
+    "num_cross_attention_heads",
+    "num_cross_attention_qk_channels",
+    "num_cross_attention_v_channels",
+    "cross_attention_widening_factor",
+    "dropout",
+    "init_scale",
+)
+ENCODER_FIELDS = (
+    *LAYER_FIELDS,
+    "num_cross_attention_layers",
+    "first_cross_attention_layer_shared",
+    "num_self_attention_heads",
+    "num_self_attention_qk_channels",
+    "num_self_attention_v_channels",
+    "num_self_attention_layers_per_block",
+    "num_self_attention_blocks",
+    "first_self_attention_block_shared",
+    "self_attention_widening_factor",
+)
+DECODER_FIELDS = (
+    *LAYER_FIELDS,
+    "cross_attention_residual",
+    "num_classes",
+    "num_output_queries",
+    "num_output_query_channels",
+)
+
+
+def _fields(half: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Fields that have one name on both sides."""
+    values = {name: getattr(half, name) for name in names}
+    return values | {"init_scale": 0.02 if half.init_scale is None else half.init_scale}
+
+
+def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings that the reference does not let choose, as (value, the one it has to be).
+
+    Raises:
+        UserError: the model is no image classifier of Perceiver IO.
+    """
+    encoder, decoder = classifier_halves(config, WHOSE)
+    grid = tuple(map(float, encoder.image_shape[:-1]))
+    return {
+        "encoder.preprocessing": (encoder.preprocessing, "pixels"),
+        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
+        "encoder.max_resolution": (encoder.max_resolution or grid, grid),
+        "encoder.cross_attention_residual": (encoder.cross_attention_residual, True),
+        "encoder.inverted_cross_attention": (encoder.inverted_cross_attention, ()),
+        "encoder.repeated_layers_shared": (
+            encoder.repeated_layers_shared or len(encoder.schedule) <= 2,
+            True,
+        ),
+        "decoder.output_queries": (decoder.output_queries, "trainable"),
+        "decoder.num_output_queries": (decoder.num_output_queries, 1),
+        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
+        **layer_settings(encoder, decoder, activation="gelu"),
+    }
+
+
+def read(source: Path) -> Foreign:
+    """A Lightning checkpoint, a state dict, or a folder of the Hugging Face interface.
+
+    Raises:
+        FileError: it is none of them, or damaged.
+    """
+    if source.is_dir():
+        return _read_folder(source)
+    if source.suffix == ".safetensors":
+        return Foreign(
+            arrays=_unwrapped(safetensors_files.read(source)), settings=settings_beside(source)
+        )
+    file = torch_files.read(source)
+    hyperparameters = file.rest.get("hyper_parameters")
+    if hyperparameters is not None:
+        hyperparameters = {
+            name: _plain(value)
+            for name, value in hyperparameters.items()
+            if name not in NOT_OF_THE_MODEL
+        }
+    return Foreign(
+        arrays=_unwrapped(file.tensors), settings=hyperparameters or settings_beside(source)
+    )
+
+
+def _read_folder(folder: Path) -> Foreign:
+    settings = hub_folder.config(folder).get("model_config")
+    if not isinstance(settings, Mapping):
+        raise FileError(f"{folder / hub_folder.CONFIG} has no model_config; is it krasserm's?")
+    *_, num_channels = settings.get("encoder", {}).get("image_shape", (224, 224, 3))
+    contents = hub_folder.read(folder, num_channels)
+    return Foreign(
+        arrays=_unwrapped(contents.arrays),
+        settings=settings,
+        labels=hub_folder.labels(contents.config),
+        preprocessing=contents.preprocessing,
+    )
+
+
+def write(destination: Path, foreign: Foreign) -> None:
+    """A Lightning checkpoint (`.ckpt`), a state dict (`.pt`), or a folder for the HF interface.
+
+    Hyper-parameters of a Lightning checkpoint are plain dicts: to load it with the reference's
+    Lightning module, give its `encoder` and `decoder` configs as arguments.
+    """
+    if destination.suffix == ".ckpt":
+        hyperparameters = {"hyper_parameters": dict(foreign.settings or {})}
+        torch_files.write(destination, foreign.arrays, hyperparameters, prefix="model.")
+    elif destination.suffix == ".pt":
+        torch_files.write(destination, foreign.arrays)
+        write_settings_beside(destination, foreign.settings)
+    else:
+        arrays = {f"backend_model.{name}": array for name, array in foreign.arrays.items()}
+        config = {
+            "model_type": MODEL_TYPE,
+            "architectures": ["PerceiverImageClassifier"],
+            "is_decoder": False,
+            "model_config": foreign.settings,
+            **hub_folder.label_settings(foreign.labels),
+        }
+        contents = hub_folder.HubFolder(
+            config=config, arrays=arrays, preprocessing=foreign.preprocessing
+        )
+        hub_folder.write(destination, contents, channels_last=True)
+
+
+def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names without the prefix of a wrapper; what lies outside the wrapped model keeps its own."""
+    for prefix in WRAPPERS:
+        if any(name.startswith(prefix) for name in arrays):
+            return {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return dict(arrays)
+
+
+def _plain(value: Any) -> Any:
+    """A record of a pickled config dataclass as the dict of its fields."""
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items() if name != torch_files.CLASS}
+    return value
 
 
 def rows(config: PerceiverConfig) -> list[Row]:
     """The state dict of `ImageClassifier`.
 
     Raises:
-        ValueError: the reference has no such model.
+        UserError: the reference has no such model.
     """
-    encoder, decoder = config.encoder, _decoder(config)
+    check_settings(WHOSE, requirements(config))
+    encoder, decoder = classifier_halves(config, WHOSE)
     result = [
         row("encoder/latents", "0.latent_provider._query"),
         fourier_buffer(encoder, "0.input_adapter.position_encoding.position_encoding"),
@@ -82,28 +261,6 @@ def rows(config: PerceiverConfig) -> list[Row]:
         *linear("decoder/output_adapter/linear", "1.output_adapter.linear"),
     ]
     return table(result)
-
-
-def _decoder(config: PerceiverConfig) -> ClassificationDecoderConfig:
-    """The decoder of a config that the reference can express."""
-    encoder = config.encoder
-    decoder = check_half(config.decoder, ClassificationDecoderConfig, "krasserm's ImageClassifier")
-    grid = encoder.image_shape[:-1]
-    settings = {
-        "encoder.preprocessing": (encoder.preprocessing, "pixels"),
-        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
-        "encoder.max_resolution": (encoder.max_resolution or grid, grid),
-        "encoder.cross_attention_residual": (encoder.cross_attention_residual, True),
-        "encoder.repeated_layers_shared": (
-            encoder.repeated_layers_shared or len(encoder.schedule) <= 2,
-            True,
-        ),
-        "decoder.output_queries": (decoder.output_queries, "trainable"),
-        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
-        **layer_settings(encoder, decoder, activation="gelu"),
-    }
-    check_settings("krasserm's ImageClassifier", settings)
-    return decoder
 
 
 def cross_layer(ours: str, theirs: str, *, residual: bool) -> list[Row]:

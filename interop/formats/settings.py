@@ -1,9 +1,16 @@
-"""Checks that a foreign implementation can express a config."""
+"""Settings of foreign models: whether they can express a config, and where files keep them."""
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from interop.files import FileError
 from perceiver_jax.core.encoder import LayerOptions
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models.perceiver_config import check_half
 
 
 def check_settings(whose: str, settings: Mapping[str, tuple[Any, Any]]) -> None:
@@ -14,7 +21,7 @@ def check_settings(whose: str, settings: Mapping[str, tuple[Any, Any]]) -> None:
         settings: {name: (value, the one it has to be)}.
 
     Raises:
-        ValueError: with every setting that differs.
+        UserError: with every setting that differs.
     """
     wrong = [
         f"{name}={got!r} instead of {needed!r}"
@@ -22,7 +29,23 @@ def check_settings(whose: str, settings: Mapping[str, tuple[Any, Any]]) -> None:
         if got != needed
     ]
     if wrong:
-        raise ValueError(f"{whose} cannot express this model: {'; '.join(wrong)}")
+        raise UserError(f"{whose} cannot express this model: {'; '.join(wrong)}")
+
+
+def classifier_halves(
+    config: PerceiverConfig, whose: str
+) -> tuple[ImageEncoderConfig, ClassificationDecoderConfig]:
+    """Encoder and decoder of an image classifier of Perceiver IO.
+
+    Args:
+        config: of a model.
+        whose: the implementation that has only such models, for the message.
+
+    Raises:
+        ConfigError: it is another kind of model.
+    """
+    encoder = check_half(config.encoder, ImageEncoderConfig, whose)
+    return encoder, check_half(config.decoder, ClassificationDecoderConfig, whose)
 
 
 def layer_settings(
@@ -41,3 +64,41 @@ def layer_settings(
         for name, half in (("encoder", encoder), ("decoder", decoder))
         for field, value in only.items()
     }
+
+
+def settings_beside(source: Path) -> dict[str, Any] | None:
+    """The settings in the JSON file that bears the name of a weights file, if there is one.
+
+    Raises:
+        FileError: it is not a JSON object.
+    """
+    path = source.with_suffix(".json")
+    return read_json(path) if path.is_file() else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        FileError: it is none.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise FileError(f"{path} holds a JSON {type(tree).__name__}; settings are an object")
+    return tree
+
+
+def write_settings_beside(destination: Path, settings: Mapping[str, Any] | None) -> None:
+    """Writes settings into the JSON file that bears the name of a weights file."""
+    if settings is not None:
+        write_json(destination.with_suffix(".json"), settings)
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a JSON object beside its place, then moves it there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Modalities: input adapters turn arrays into tokens, output adapters turn answers into results."""
 
+from perceiver_jax.adapters.array import ArrayInputAdapter
 from perceiver_jax.adapters.base import InputAdapter, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter
 from perceiver_jax.adapters.image import (
@@ -8,10 +9,13 @@ from perceiver_jax.adapters.image import (
     LearnedImageInputAdapter,
     PatchImageInputAdapter,
 )
+from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
 
 __all__ = [
+    "ArrayInputAdapter",
     "ClassificationOutputAdapter",
     "ConvImageInputAdapter",
+    "GivenQueriesOutputAdapter",
     "ImageInputAdapter",
     "InputAdapter",
     "LearnedImageInputAdapter",

@@ -1,11 +1,13 @@
 """The convolutional stem of DeepMind's third ImageNet model: conv, batch norm, relu, max-pool.
 
-- Each layer divides height and width by four; padding is SAME as TensorFlow and XLA mean it, which
-  puts the odd pixel at the end (PyTorch ports pad both sides alike and see other positions).
+- Each layer divides height and width by about four. Padding is SAME as TensorFlow and XLA mean it,
+  which puts the odd pixel at the end; or that of the PyTorch port, which sees other positions.
 - Batch statistics are those of the whole batch: under `jax.jit` with a sharded batch the norm is
   synchronised over devices, unlike under `jax.pmap`.
 - Running statistics are unbiased from the first step on (Haiku's zero-debiased averages).
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,10 @@ from flax import nnx
 
 from perceiver_jax.core.linear import ComputeDtype, InitConfig, matmul_dtype
 from perceiver_jax.typing import Array
+
+ConvPadding = Literal["same", "symmetric"]
+"""Of a stem layer: "same" (DeepMind); "symmetric" (Hugging Face): three zeros on every side of the
+convolution's input, none around the pool's."""
 
 
 class BatchNorm(nnx.Module):
@@ -72,16 +78,18 @@ class ConvStemLayer(nnx.Module):
         num_out: int,
         *,
         batch_norm: bool,
+        padding: ConvPadding,
         init: InitConfig,
         compute_dtype: ComputeDtype,
         rngs: nnx.Rngs,
     ):
+        self.padding = padding
         self.conv = nnx.Conv(
             num_in,
             num_out,
             kernel_size=(7, 7),
             strides=2,
-            padding="SAME",
+            padding="SAME" if padding == "same" else 3,
             use_bias=False,
             kernel_init=init.kernel(),
             dtype=matmul_dtype(compute_dtype),
@@ -92,13 +100,14 @@ class ConvStemLayer(nnx.Module):
             self.norm = BatchNorm(num_out)
 
     def __call__(self, x: Array, *, training: bool) -> Array:
-        """[B, H, W, c] → [B, ⌈H/4⌉, ⌈W/4⌉, num_out]."""
+        """[B, H, W, c] → [B, h, w, num_out], see `stem_grid`."""
         x = self.conv(x)
         if self.batch_norm:
             x = self.norm(x, training=training)
         x = jax.nn.relu(x)
         window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, "SAME")
+        padding = "SAME" if self.padding == "same" else "VALID"
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
 
 
 class ConvStem(nnx.Module):
@@ -107,13 +116,15 @@ class ConvStem(nnx.Module):
     Args:
         num_image_channels: channels of the image.
         num_channels: channels of every layer.
-        num_layers: layers; each divides height and width by four, rounding up.
+        num_layers: layers, see `stem_grid`.
         batch_norm: whether layers have a batch norm.
+        padding: see `ConvPadding`.
         init: initial values of the convolutions.
         compute_dtype: type in which convolutions are computed.
         rngs: where initial values come from.
 
-    Source: Perceiver IO appendix (2D convolutional preprocessing); deepmind `Conv2DDownsample`.
+    Source: Perceiver IO appendix (2D convolutional preprocessing); deepmind `Conv2DDownsample`,
+    Hugging Face `Conv2DDownsample` for "symmetric".
     """
 
     def __init__(
@@ -123,6 +134,7 @@ class ConvStem(nnx.Module):
         num_channels: int = 64,
         num_layers: int = 1,
         batch_norm: bool = True,
+        padding: ConvPadding = "same",
         init: InitConfig,
         compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
@@ -133,6 +145,7 @@ class ConvStem(nnx.Module):
                     num_image_channels if i == 0 else num_channels,
                     num_channels,
                     batch_norm=batch_norm,
+                    padding=padding,
                     init=init,
                     compute_dtype=compute_dtype,
                     rngs=rngs,
@@ -142,7 +155,32 @@ class ConvStem(nnx.Module):
         )
 
     def __call__(self, x: Array, *, training: bool) -> Array:
-        """[B, H, W, c] → [B, ⌈H/4^L⌉, ⌈W/4^L⌉, num_channels]."""
+        """[B, H, W, c] → [B, h, w, num_channels], see `stem_grid`."""
         for layer in self.layer:
             x = layer(x, training=training)
         return x
+
+
+def stem_grid(image: tuple[int, int], padding: ConvPadding, num_layers: int = 1) -> tuple[int, int]:
+    """Height and width of what a stem makes of an image of that height and width.
+
+    With "same" each layer divides by four and rounds up; with "symmetric" the last row or column
+    may be missing: 224 → 55.
+
+    Raises:
+        ValueError: the image is so small that nothing is left.
+    """
+
+    def layer(size: int) -> int:
+        convolved = -(-size // 2)
+        return -(-convolved // 2) if padding == "same" else (convolved - 1) // 2
+
+    height, width = image
+    for _ in range(num_layers):
+        height, width = layer(height), layer(width)
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"a stem of {num_layers} layers with conv_padding='{padding}' leaves nothing of "
+            f"images of {image[0]}×{image[1]}; take larger images, or conv_padding='same'"
+        )
+    return height, width

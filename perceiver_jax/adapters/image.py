@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
-from perceiver_jax.adapters.conv_stem import ConvStem
+from perceiver_jax.adapters.conv_stem import ConvPadding, ConvStem, stem_grid
 from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
 from perceiver_jax.core.position import ChannelOrder, fourier_axes, num_fourier_channels
 from perceiver_jax.core.tokens import Tokens
@@ -124,8 +124,9 @@ class ConvImageInputAdapter(nnx.Module):
     Args:
         image_shape: (H, W, c).
         num_channels: channels of the stem.
-        num_layers: stem layers; each divides height and width by four.
+        num_layers: stem layers; each divides height and width by about four.
         batch_norm: whether the stem has batch norms.
+        padding: of the stem, see `ConvPadding`.
         num_frequency_bands: frequencies F per axis of the output grid; 0 leaves positions out.
         max_resolution: per axis, frequencies go from 1 to half of it; None: the output grid.
         channel_order: order of the position channels.
@@ -133,7 +134,11 @@ class ConvImageInputAdapter(nnx.Module):
         compute_dtype: type in which convolutions are computed.
         rngs: where initial values come from.
 
-    Source: deepmind `ImagePreprocessor(prep_type="conv")`.
+    Raises:
+        ValueError: the images are too small for the stem.
+
+    Source: deepmind `ImagePreprocessor(prep_type="conv")`; Hugging Face
+    `PerceiverImagePreprocessor` for padding "symmetric".
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class ConvImageInputAdapter(nnx.Module):
         num_channels: int = 64,
         num_layers: int = 1,
         batch_norm: bool = True,
+        padding: ConvPadding = "same",
         num_frequency_bands: int,
         max_resolution: Sequence[float] | None = None,
         channel_order: ChannelOrder = "deepmind",
@@ -150,13 +156,15 @@ class ConvImageInputAdapter(nnx.Module):
         compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
-        self.image_shape = tuple(image_shape)
+        height, width, _ = self.image_shape = tuple(image_shape)
+        self.grid = stem_grid((height, width), padding, num_layers)
         self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         self.stem = ConvStem(
             num_image_channels=self.image_shape[-1],
             num_channels=num_channels,
             num_layers=num_layers,
             batch_norm=batch_norm,
+            padding=padding,
             init=init or InitConfig(),
             compute_dtype=compute_dtype,
             rngs=rngs,
@@ -166,7 +174,7 @@ class ConvImageInputAdapter(nnx.Module):
     def __call__(
         self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
     ) -> Tokens:
-        """[B, H, W, c] images → tokens of M = ⌈H/4⌉·⌈W/4⌉ cells (for one layer).
+        """[B, H, W, c] images → tokens of the M cells of `self.grid`.
 
         A key means training: batch norms use and update the batch's statistics.
         """

@@ -5,6 +5,7 @@
   and stand for all heads together: a head has `num_qk_channels / num_heads`.
 - Operands of batch size 1 (learned latents and queries) stay that size until they meet a batch.
 - Masks are True where attention may go.
+- Inverted attention lets queries compete for each key, as slots do for pixels.
 """
 
 import dataclasses
@@ -21,6 +22,9 @@ from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.typing import Array, Key
 
 MaskedRows = Literal["zero", "uniform"]
+
+INVERTED_EPSILON = 1e-8
+"""Least sum over keys that inverted attention weights are divided by."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ def attend(
     mask: Array | None = None,
     *,
     masked_rows: MaskedRows = "zero",
+    inverted: bool = False,
     dropout_rate: float = 0.0,
     key: Key | None = None,
     tape: Tape = SILENT,
@@ -86,7 +91,9 @@ def attend(
         v: [B or 1, M, H, V] values.
         mask: [B or 1, H or 1, N or 1, M] bool, True = may attend; None attends everywhere.
         masked_rows: result of a query that may attend to nothing: "zero", or "uniform" for the mean
-            of all values.
+            of all values. Inverted attention gives zero in either case.
+        inverted: take the softmax over queries instead of keys, then divide each query's weights by
+            their sum over keys.
         dropout_rate: fraction of attention weights set to zero when `key` is given.
         key: random key; None means no dropout.
         tape: records the weights [B, H, N, M].
@@ -94,7 +101,8 @@ def attend(
     Returns:
         [B or 1, N, H * V], heads side by side.
 
-    Source: deepmind `perceiver.attend`; krasserm `MultiHeadAttention` for "uniform".
+    Source: deepmind `perceiver.attend`; krasserm `MultiHeadAttention` for "uniform"; Slot Attention
+    §2.1 and lucidrains `Attention` for inverted.
     Differs: the softmax runs in at least float32, and in float64 when the inputs are float64.
     """
     dtype = jnp.promote_types(q.dtype, jnp.float32)
@@ -102,9 +110,13 @@ def attend(
     logits = logits / q.shape[-1] ** 0.5
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
-    weights = jax.nn.softmax(logits)
-    if mask is not None and masked_rows == "zero":
+    weights = jax.nn.softmax(logits, axis=-2 if inverted else -1)
+    if mask is not None and inverted:
+        weights = jnp.where(mask, weights, 0.0)
+    elif mask is not None and masked_rows == "zero":
         weights = jnp.where(mask.any(-1, keepdims=True), weights, 0.0)
+    if inverted:
+        weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), INVERTED_EPSILON)
     tape.attention_map(weights)
     weights = dropout(weights, dropout_rate, key)
     result = jnp.einsum("bhnm,bmhv->bnhv", weights.astype(v.dtype), v)
@@ -171,6 +183,7 @@ class MultiHeadAttention(nnx.Module):
         attention_mask: Array | None = None,
         query_mask: Array | None = None,
         *,
+        inverted: bool = False,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
@@ -182,6 +195,7 @@ class MultiHeadAttention(nnx.Module):
             attention_mask: [B or 1, H or 1, N or 1, M] bool, True = may attend.
             query_mask: [B, N] bool; where False the attention result is zero before the output
                 projection (deepmind's `query_mask`).
+            inverted: see `attend`.
             key: random key for dropout; None means inference.
             tape: records the attention weights.
 
@@ -199,6 +213,7 @@ class MultiHeadAttention(nnx.Module):
             v,
             attention_mask,
             masked_rows=self.config.masked_rows,
+            inverted=inverted,
             dropout_rate=self.config.dropout,
             key=key,
             tape=tape,

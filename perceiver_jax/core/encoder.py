@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -49,6 +50,11 @@ class LayerOptions:
     residual_dropout: float = setting(
         0.0,
         "dropout rate of attention and MLP results before they are added to the skip, in [0, 1)",
+    )
+    mlp_residual_dropout: float | None = setting(
+        None,
+        "dropout rate of MLP results alone (lucidrains' ff_dropout), in [0, 1); None: "
+        "residual_dropout",
     )
     init_method: InitMethod = setting(
         "normal",
@@ -96,7 +102,9 @@ class LayerOptions:
             activation=self.activation,
             bias=self.mlp_bias,
             layer_norm_epsilon=self.layer_norm_epsilon,
-            residual_dropout=self.residual_dropout,
+            residual_dropout=self.residual_dropout
+            if self.mlp_residual_dropout is None
+            else self.mlp_residual_dropout,
             init=self.init,
             compute_dtype=self.compute_dtype,
         )
@@ -133,6 +141,11 @@ class EncoderConfig(LayerOptions):
     cross_attention_residual: bool = setting(
         True,
         "whether the latents are added to what the cross-attention found",
+    )
+    inverted_cross_attention: tuple[int, ...] = setting(
+        (),
+        "steps, counted from 0, whose cross-attention is inverted: latents compete for each input "
+        "(lucidrains' inverted_cross_attn, Slot Attention)",
     )
     num_self_attention_heads: int = setting(8, "heads of the self-attentions")
     num_self_attention_qk_channels: int | None = setting(
@@ -193,6 +206,12 @@ class EncoderConfig(LayerOptions):
                 f"num_self_attention_blocks={self.num_self_attention_blocks}; every "
                 "cross-attention is followed by a block, so raise the blocks or lower the "
                 "cross-attentions"
+            )
+        inverted = self.inverted_cross_attention
+        if not set(inverted) <= set(range(self.num_cross_attention_layers)):
+            raise ValueError(
+                f"inverted_cross_attention={inverted} names steps without cross-attention; "
+                f"those with one are 0 to {self.num_cross_attention_layers - 1}"
             )
 
     @property
@@ -351,26 +370,30 @@ class PerceiverEncoder(nnx.Module):
         num_steps = len(self.config.schedule)
         cross_keys, block_keys = split(cross_key, num_steps), split(block_key, num_steps)
 
-        def cross_attend(j, z, key, tape=SILENT):
+        inverted_steps = self.config.inverted_cross_attention
+
+        def cross_attend(j, inverted, z, key, tape=SILENT):
             layer = self.cross_attention[j]
-            return layer(z, inputs, attention_mask, key=key, tape=tape)
+            return layer(z, inputs, attention_mask, inverted=inverted, key=key, tape=tape)
 
         if tape.recording or self.config.unroll:
             for i, (cross, block) in enumerate(self.config.schedule):
                 step_tape = tape.at(f"step/{i}")
                 if cross is not None:
-                    z = cross_attend(cross, z, cross_keys[i], step_tape.at("cross_attention"))
+                    cross_tape = step_tape.at("cross_attention")
+                    z = cross_attend(cross, i in inverted_steps, z, cross_keys[i], cross_tape)
                 z = self.block[block](z, key=block_keys[i], tape=step_tape.at("block"))
             return z
 
         if self.config.remat:
-            cross_attend = jax.checkpoint(cross_attend, static_argnums=(0,))
-        for cross, block, steps in runs(self.config.schedule):
+            cross_attend = jax.checkpoint(cross_attend, static_argnums=(0, 1))
+        for cross, block, steps in runs(self.config.schedule, inverted_steps):
+            inverted = steps.start in inverted_steps
 
-            def apply(z, keys, cross=cross, block=block):
+            def apply(z, keys, cross=cross, block=block, inverted=inverted):
                 cross_key, block_key = (None, None) if keys is None else keys
                 if cross is not None:
-                    z = cross_attend(cross, z, cross_key)
+                    z = cross_attend(cross, inverted, z, cross_key)
                 if block is not None:
                     z = self.block[block](z, key=block_key)
                 return z, None
@@ -395,10 +418,13 @@ class PerceiverEncoder(nnx.Module):
         return latents[None] if latents.ndim == 2 else latents
 
 
-def runs(schedule: Schedule) -> list[tuple[int | None, int | None, slice]]:
+def runs(
+    schedule: Schedule, inverted_steps: Collection[int] = ()
+) -> list[tuple[int | None, int | None, slice]]:
     """Groups equal steps that follow each other: [(cross-attention, block, which steps)].
 
-    The first cross-attention stands alone, because it is where the batch enters.
+    The first cross-attention stands alone, because it is where the batch enters. A step whose
+    cross-attention is inverted does not equal one whose is not.
     """
     cross, block = schedule[0]
     result: list[tuple[int | None, int | None, slice]] = [
@@ -407,7 +433,8 @@ def runs(schedule: Schedule) -> list[tuple[int | None, int | None, slice]]:
     ]
     for i, (cross, block) in enumerate(schedule[1:], start=1):
         last_cross, last_block, steps = result[-1]
-        if (cross, block) == (last_cross, last_block):
+        turns = cross is not None and (i in inverted_steps) != (steps.start in inverted_steps)
+        if (cross, block) == (last_cross, last_block) and not turns:
             result[-1] = (cross, block, slice(steps.start, i + 1))
         else:
             result.append((cross, block, slice(i, i + 1)))

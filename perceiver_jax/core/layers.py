@@ -68,10 +68,11 @@ class CrossAttentionLayer(nnx.Module):
         attention_mask: Array | None = None,
         query_mask: Array | None = None,
         *,
+        inverted: bool = False,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        """[B or 1, N, D] queries, [B or 1, M, C] inputs → [B, N, D]; masks as in the attention."""
+        """[B or 1, N, D] queries, [B or 1, M, C] inputs → [B, N, D]; the rest as in `attend`."""
         weights_key, attention_key, mlp_key = split(key, 3)
         config = self.attention_config
         attended = self.attention(
@@ -79,6 +80,7 @@ class CrossAttentionLayer(nnx.Module):
             self.kv_norm(inputs) if config.kv_norm else inputs,
             attention_mask,
             query_mask,
+            inverted=inverted,
             key=weights_key,
             tape=tape,
         )

@@ -5,6 +5,8 @@ from flax import nnx
 
 from perceiver_jax import params
 from perceiver_jax.config import ConfigError
+from perceiver_jax.models.array_encoder import ArrayEncoderConfig
+from perceiver_jax.models.array_perceiver import ArrayPerceiver, ArrayPerceiverIO
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
     MeanPoolDecoderConfig,
@@ -18,16 +20,21 @@ from perceiver_jax.models.image_classifier import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 from perceiver_jax.models.perceiver_config import PerceiverConfig
+from perceiver_jax.models.query_decoder import QueryDecoderConfig
 from perceiver_jax.typing import Key, Model
 
 __all__ = [
     "MODELS",
+    "ArrayEncoderConfig",
+    "ArrayPerceiver",
+    "ArrayPerceiverIO",
     "ClassificationDecoderConfig",
     "ImageClassifier",
     "ImageEncoderConfig",
     "MeanPoolDecoderConfig",
     "PerceiverConfig",
     "PooledImageClassifier",
+    "QueryDecoderConfig",
     "build",
     "imagenet_conv",
     "imagenet_fourier",
@@ -38,6 +45,8 @@ __all__ = [
 MODELS = {
     (ImageEncoderConfig, ClassificationDecoderConfig): ImageClassifier,
     (ImageEncoderConfig, MeanPoolDecoderConfig): PooledImageClassifier,
+    (ArrayEncoderConfig, MeanPoolDecoderConfig): ArrayPerceiver,
+    (ArrayEncoderConfig, QueryDecoderConfig): ArrayPerceiverIO,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 

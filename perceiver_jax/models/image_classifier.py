@@ -16,9 +16,10 @@ from perceiver_jax.models.classification_decoder import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig, image_encoder
 from perceiver_jax.models.perceiver_config import PerceiverConfig, check_half
+from perceiver_jax.models.release import Releasable
 
 
-class ImageClassifier(PerceiverIO):
+class ImageClassifier(PerceiverIO, Releasable):
     """Perceiver IO from images [B, H, W, c] to logits [B, classes].
 
     Args:
@@ -39,7 +40,7 @@ class ImageClassifier(PerceiverIO):
         )
 
 
-class PooledImageClassifier(Perceiver):
+class PooledImageClassifier(Perceiver, Releasable):
     """The original Perceiver from images [B, H, W, c] to logits [B, classes].
 
     Args:

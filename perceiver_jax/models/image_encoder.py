@@ -15,6 +15,7 @@ from perceiver_jax.adapters import (
     LearnedImageInputAdapter,
     PatchImageInputAdapter,
 )
+from perceiver_jax.adapters.conv_stem import ConvPadding
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.position import ChannelOrder
@@ -54,6 +55,12 @@ class ImageEncoderConfig(EncoderConfig):
         "channels of projected patches (None: not projected), of the stem (None: 64) or of "
         "projected pixels (None: 256)",
     )
+    conv_padding: ConvPadding = setting(
+        "same",
+        "of the stem's convolution and pool: 'same' as TensorFlow and XLA mean it (DeepMind), or "
+        "'symmetric' as in PyTorch ports (Hugging Face), where 224 pixels make 55 cells instead "
+        "of 56; for 'conv' only",
+    )
     num_position_channels: int | None = setting(
         None, "channels of learned positions; for 'conv1x1' only (None: 256)"
     )
@@ -69,6 +76,11 @@ class ImageEncoderConfig(EncoderConfig):
             raise ValueError(
                 f"patch_size={self.patch_size} does not go with preprocessing="
                 f"'{self.preprocessing}'; give patch_size with 'patches', and only there"
+            )
+        if self.preprocessing != "conv" and self.conv_padding != "same":
+            raise ValueError(
+                f"conv_padding='{self.conv_padding}' needs preprocessing='conv', not "
+                f"'{self.preprocessing}', which has no convolution to pad; leave it unset"
             )
         for name in ("num_position_channels", "num_projected_position_channels"):
             if self.preprocessing != "conv1x1" and getattr(self, name) is not None:
@@ -107,7 +119,10 @@ def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputA
         )
     if config.preprocessing == "conv":
         return ConvImageInputAdapter(
-            num_channels=config.num_preprocessing_channels or 64, **fourier, **learned
+            num_channels=config.num_preprocessing_channels or 64,
+            padding=config.conv_padding,
+            **fourier,
+            **learned,
         )
     num_position_channels = config.num_position_channels or 256
     return LearnedImageInputAdapter(

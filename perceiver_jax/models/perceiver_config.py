@@ -3,16 +3,18 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import ConfigError, check_ranges, setting
+from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
     MeanPoolDecoderConfig,
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
+from perceiver_jax.models.query_decoder import QueryDecoderConfig
 
-AnyEncoderConfig = ImageEncoderConfig
+AnyEncoderConfig = ImageEncoderConfig | ArrayEncoderConfig
 """Encoders that a model can have."""
-AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig
+AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig | QueryDecoderConfig
 """Decoders that a model can have."""
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ class PerceiverConfig:
 
 
 def check_half(half: Any, wanted: type[T], model: str) -> T:
-    """The encoder or decoder config, or a ValueError where `model` needs one of another type."""
+    """The encoder or decoder config, or a ConfigError where `model` needs one of another type."""
     if not isinstance(half, wanted):
-        raise ValueError(f"{model} takes a {wanted.__name__}, not a {type(half).__name__}")
+        raise ConfigError(f"{model} takes a {wanted.__name__}, not a {type(half).__name__}")
     return half

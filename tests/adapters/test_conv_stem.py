@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from perceiver_jax import params
-from perceiver_jax.adapters.conv_stem import BatchNorm, ConvStem
+from perceiver_jax.adapters.conv_stem import BatchNorm, ConvStem, stem_grid
 from perceiver_jax.core.linear import InitConfig
 
 
@@ -14,35 +14,65 @@ def stem_builder(**fields):
     return lambda: ConvStem(**options, rngs=nnx.Rngs(0))
 
 
-def windows(x, size, stride, fill):
-    """[h, w, size, size, c] windows under SAME padding, whose odd pixel is at the end."""
-    pads = []
-    for length in x.shape[:2]:
-        total = max((-(-length // stride) - 1) * stride + size - length, 0)
-        pads.append((total // 2, total - total // 2))
+def same(length, size, stride):
+    """SAME padding, whose odd pixel is at the end."""
+    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return total // 2, total - total // 2
+
+
+def symmetric(length, size, stride):
+    """The padding of the PyTorch port: of the convolution, not of the pool."""
+    return (3, 3) if size == 7 else (0, 0)
+
+
+def windows(x, size, stride, fill, padding):
+    """[h, w, size, size, c] windows."""
+    pads = [padding(length, size, stride) for length in x.shape[:2]]
     x = np.pad(x, [*pads, (0, 0)], constant_values=fill)
     view = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(0, 1))
     return np.moveaxis(view[::stride, ::stride], 2, -1)
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (7, 9), (6, 5), (1, 4)])
-def test_a_layer_is_convolution_relu_and_pooling_with_same_padding(random_model, height, width):
-    stem = random_model(stem_builder(batch_norm=False))
+@pytest.mark.parametrize(
+    "padding, height, width",
+    [(same, 8, 8), (same, 7, 9), (same, 6, 5), (same, 1, 4)]
+    + [(symmetric, 8, 8), (symmetric, 7, 9), (symmetric, 16, 5)],
+)
+def test_a_layer_is_convolution_relu_and_pooling(random_model, padding, height, width):
+    name = padding.__name__
+    stem = random_model(stem_builder(batch_norm=False, padding=name))
     kernel = np.asarray(stem.layer[0].conv.kernel[...])
     # A bright image and its negative: whatever a kernel sums to, one of them meets the relu.
     image = np.random.default_rng(0).normal(2.0, 1.0, (height, width, 2)).astype(np.float32)
     images = np.stack([image, -image])
-    convolved = [np.einsum("hwijc,ijcd->hwd", windows(x, 7, 2, 0.0), kernel) for x in images]
-    want = [windows(np.maximum(x, 0.0), 3, 2, -np.inf).max((2, 3)) for x in convolved]
+    convolved = [
+        np.einsum("hwijc,ijcd->hwd", windows(x, 7, 2, 0.0, padding), kernel) for x in images
+    ]
+    want = [windows(np.maximum(x, 0.0), 3, 2, -np.inf, padding).max((2, 3)) for x in convolved]
     got = stem(jnp.asarray(images), training=False)
-    assert got.shape == (2, -(-height // 4), -(-width // 4), 3)
+    assert got.shape == (2, *stem_grid((height, width), name), 3)
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-def test_two_layers_divide_by_sixteen(random_model):
-    stem = random_model(stem_builder(num_layers=2))
-    out = jax.eval_shape(lambda s: s(jnp.zeros((2, 33, 16, 2)), training=False), stem)
-    assert out.shape == (2, 3, 1, 3)
+@pytest.mark.parametrize(
+    "padding, sizes, cells",
+    [("same", (224, 225, 4, 1), (56, 57, 1, 1)), ("symmetric", (224, 225, 8, 5), (55, 56, 1, 1))],
+)
+def test_the_grid_of_a_stem(padding, sizes, cells):
+    assert [stem_grid((size, size), padding)[0] for size in sizes] == list(cells)
+
+
+def test_images_of_which_nothing_is_left_are_refused():
+    with pytest.raises(ValueError, match="'symmetric' leaves nothing of images of 16×4"):
+        stem_grid((16, 4), "symmetric")
+
+
+@pytest.mark.parametrize("padding, grid", [("same", (3, 2)), ("symmetric", (2, 1))])
+def test_two_layers_divide_by_sixteen(random_model, padding, grid):
+    stem = random_model(stem_builder(num_layers=2, padding=padding))
+    out = jax.eval_shape(lambda s: s(jnp.zeros((2, 40, 23, 2)), training=False), stem)
+    assert out.shape == (2, *stem_grid((40, 23), padding, 2), 3)
+    assert stem_grid((40, 23), padding, 2) == grid
 
 
 def test_without_batch_norm_there_are_no_statistics():

@@ -72,6 +72,52 @@ def test_gradients_of_a_row_that_may_attend_to_nothing_are_finite(float64, maske
     assert (jnp.abs(grads[2]).max() > 0) == (masked_rows == "uniform")
 
 
+def inverted_by_formula(q, k, v, mask):
+    """Queries compete for each key; then every query takes a weighted mean of what it won."""
+    q, k, v = (np.asarray(x) for x in (q, k, v))
+    allowed = np.ones((B, H, N, M), bool) if mask is None else np.broadcast_to(mask, (B, H, N, M))
+    won = np.zeros((B, H, N, M))
+    for b, h, m in np.ndindex(B, H, M):
+        queries = np.flatnonzero(allowed[b, h, :, m])
+        scores = np.exp([q[b, n, h] @ k[b, m, h] / np.sqrt(K) for n in queries])
+        won[b, h, queries, m] = scores / scores.sum()
+    result = np.zeros((B, N, H, V))
+    for b, n, h in np.ndindex(B, N, H):
+        if won[b, h, n].any():
+            result[b, n, h] = won[b, h, n] / won[b, h, n].sum() @ v[b, :, h]
+    return result.reshape(B, N, H * V)
+
+
+@pytest.mark.parametrize("masked_rows", ["zero", "uniform"])
+@pytest.mark.parametrize("mask_shape", MASK_SHAPES)
+def test_inverted_attention_is_its_formula_under_every_mask_shape(float64, mask_shape, masked_rows):
+    q, k, v = draw_qkv()
+    mask = draw_mask(mask_shape)
+    got = attend(q, k, v, mask, masked_rows=masked_rows, inverted=True)
+    np.testing.assert_allclose(got, inverted_by_formula(q, k, v, mask), atol=1e-14)
+
+
+def test_inverted_attention_to_nothing_is_zero_and_so_are_its_gradients(float64):
+    q, k, v = draw_qkv()
+    mask = jnp.ones((B, 1, 1, M), bool).at[0].set(False)
+
+    def loss(q, k, v):
+        return jnp.square(attend(q, k, v, mask, masked_rows="uniform", inverted=True)).sum()
+
+    np.testing.assert_array_equal(attend(q, k, v, mask, inverted=True)[0], 0.0)
+    for grad in jax.grad(loss, argnums=(0, 1, 2))(q, k, v):
+        np.testing.assert_array_equal(grad[0], 0.0)
+        assert jnp.isfinite(grad).all() and (grad[1] != 0).any()
+
+
+def test_a_key_that_no_query_wins_is_not_divided_by_zero():
+    """One of two queries loses every key by so much that its weights underflow."""
+    q = jnp.asarray([[0.0], [1000.0]]).reshape(1, 2, 1, 1)
+    k = jnp.ones((1, M, 1, 1))
+    got = attend(q, k, k, inverted=True)
+    np.testing.assert_array_equal(got.ravel(), [0.0, 1.0])
+
+
 @pytest.mark.parametrize("batch_of_q, batch_of_kv", [(1, B), (B, 1), (1, 1)])
 def test_operands_of_batch_one_meet_every_example(float64, batch_of_q, batch_of_kv):
     q, k, v = draw_qkv()
@@ -229,6 +275,16 @@ def test_query_mask_zeroes_the_result_before_the_output_projection(random_model,
     np.testing.assert_allclose(got[query_mask], whole[query_mask], rtol=1e-5)
     bias = np.asarray(attention.output.bias[...])
     np.testing.assert_array_equal(got[~query_mask], [bias, bias])
+
+
+def test_each_call_says_whether_it_is_inverted(float64, random_model):
+    attention = random_model(builder())
+    queries, inputs, maps = draw(B, N, 8), draw(B, M, 6), {}
+    for inverted in (False, True):
+        tape = Tape(attention_maps=maps).at(str(inverted))
+        attention(queries, inputs, inverted=inverted, tape=tape)
+    assert not np.allclose(maps["True"], maps["False"])
+    np.testing.assert_allclose(maps["True"].sum(-1), 1.0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("masked_rows", ["zero", "uniform"])

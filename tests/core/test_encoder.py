@@ -87,6 +87,49 @@ def test_runs_are_the_schedule_with_equal_steps_joined(flags):
         assert one[:2] != next_one[:2]
 
 
+@pytest.mark.parametrize(
+    "inverted, slices",
+    [
+        ((), [(1, 5), (5, 7)]),
+        ((1, 2), [(1, 3), (3, 5), (5, 7)]),
+        ((0, 3), [(1, 3), (3, 4), (4, 5), (5, 7)]),
+    ],
+)
+def test_runs_keep_inverted_steps_apart(inverted, slices):
+    schedule = EncoderConfig(**fields(5, 7, False, False, True)).schedule
+    _, first_block, *rest = runs(schedule, inverted)
+    assert first_block[2] == slice(0, 1)
+    assert [(s.start, s.stop) for _, _, s in rest] == slices
+
+
+def test_a_step_without_cross_attention_goes_on_whether_the_one_before_was_inverted_or_not():
+    schedule = EncoderConfig(**fields(1, 3, False, True, True)).schedule
+    assert runs(schedule, (0,)) == [(0, None, slice(0, 1)), (None, 0, slice(0, 3))]
+
+
+@pytest.mark.parametrize("steps", [(2,), (0, 5), (-1,)])
+def test_steps_that_have_no_cross_attention_cannot_be_inverted(steps):
+    with pytest.raises(ValueError, match="names steps without cross-attention; .* are 0 to 1"):
+        EncoderConfig(**fields(2, 3, False, False, True), inverted_cross_attention=steps)
+
+
+def test_inversion_belongs_to_the_step_and_not_to_the_shared_weights(
+    float64, random_model, tiny_encoder
+):
+    """Steps 1, 2 and 3 share their cross-attention; in step 2 alone it is inverted."""
+    options = fields(4, 4, False, False, True)
+    maps = {}
+    for inverted in ((), (2,)):
+        encoder = random_model(
+            lambda inverted=inverted: tiny_encoder(**options, inverted_cross_attention=inverted)
+        )
+        encoder(jnp.asarray(INPUTS), tape=Tape(attention_maps=maps).at(str(len(inverted))))
+    for step in range(4):
+        plain, changed = (maps[f"{n}/step/{step}/cross_attention"] for n in (0, 1))
+        assert (step < 2) == np.allclose(plain, changed)
+    assert len(encoder.cross_attention) == 2
+
+
 @pytest.mark.parametrize("flags", [f for f in FLAGS if f[:2] in ((2, 3), (1, 1))])
 def test_there_are_as_many_modules_as_the_schedule_distinguishes(shapes, tiny_encoder, flags):
     schedule = EncoderConfig(**fields(*flags)).schedule
@@ -104,17 +147,18 @@ def test_more_cross_attentions_than_blocks_are_refused():
 
 
 @pytest.mark.parametrize(
-    "flags",
+    "flags, inverted",
     [
-        (2, 4, False, False, True),
-        (3, 3, True, True, True),
+        ((2, 4, False, False, True), ()),
+        ((3, 3, True, True, True), ()),
+        ((5, 5, False, False, True), (1, 2)),
     ],
 )
 def test_scanned_steps_equal_written_out_ones_every_dropout_included(
-    float64, random_model, tiny_encoder, flags
+    float64, random_model, tiny_encoder, flags, inverted
 ):
     rates = ("dropout", "residual_dropout", "input_dropout", "latent_dropout")
-    options = fields(*flags) | dict.fromkeys(rates, 0.3)
+    options = fields(*flags) | dict.fromkeys(rates, 0.3) | {"inverted_cross_attention": inverted}
     written, scanned = (
         random_model(lambda unroll=unroll: tiny_encoder(**options, unroll=unroll))
         for unroll in (True, False)
@@ -282,6 +326,16 @@ def test_each_option_reaches_the_layers_it_speaks_of(tiny_encoder, option, at, v
     assert found[0] == value != found[1]
 
 
+def test_mlps_may_have_a_dropout_rate_of_their_own(tiny_encoder):
+    layers = []
+    options = {"residual_dropout": 0.3, "mlp_residual_dropout": 0.0}
+    jax.eval_shape(lambda: layers.append(tiny_encoder(**options).cross_attention[0]))
+    assert layers[0].attention_config.residual_dropout == 0.3
+    assert layers[0].mlp_config.residual_dropout == 0.0
+    with pytest.raises(ValueError, match="mlp_residual_dropout=1.0 is not a rate"):
+        EncoderConfig(mlp_residual_dropout=1.0)
+
+
 @pytest.mark.parametrize(
     "options, changed",
     [
@@ -369,7 +423,8 @@ def test_every_option_is_tried_here_or_named():
         "masked_rows mlp_bias num_cross_attention_heads num_cross_attention_qk_channels out_bias",
         "num_cross_attention_v_channels num_self_attention_heads num_self_attention_qk_channels",
         "num_self_attention_v_channels num_self_attention_layers_per_block qkv_bias remat unroll",
-        "residual_dropout self_attention_widening_factor",
+        "residual_dropout self_attention_widening_factor inverted_cross_attention",
+        "mlp_residual_dropout",
     }
     words = {word for line in tested for word in line.split()}
     assert words == {field.name for field in dataclasses.fields(EncoderConfig)}

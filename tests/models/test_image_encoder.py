@@ -21,6 +21,7 @@ from perceiver_jax.models.image_encoder import (
             "num_projected_position_channels=8 needs preprocessing='conv1x1', not 'conv'",
         ),
         ({"num_preprocessing_channels": 8}, "no meaning with preprocessing='pixels'"),
+        ({"conv_padding": "symmetric"}, "needs preprocessing='conv', not 'pixels', which has no"),
         ({"num_frequency_bands": -1}, "num_frequency_bands=-1 is too small; it must be 0 or more"),
         ({"num_cross_attention_heads": 0}, "num_cross_attention_heads=0 is too small"),
         ({"num_self_attention_blocks": 0}, "num_self_attention_blocks=0 is too small"),
@@ -91,6 +92,13 @@ def test_position_options_reach_the_adapter():
     assert positions.num_bands == 2
     assert positions.max_resolution == (4.0, 6.0)
     assert positions.channel_order == "lucidrains"
+
+
+@pytest.mark.parametrize("padding, grid", [("same", (4, 5)), ("symmetric", (3, 4))])
+def test_the_padding_of_the_stem_reaches_the_adapter(padding, grid):
+    config = ImageEncoderConfig(image_shape=(16, 20, 3), preprocessing="conv", conv_padding=padding)
+    adapter = image_input_adapter(config, rngs=nnx.Rngs(0))
+    assert adapter(np.zeros((1, 16, 20, 3), np.float32)).grid == adapter.grid == grid
 
 
 @pytest.mark.parametrize("num_qk_channels, found", [(None, 3 + 10), (4, 4)])

@@ -46,12 +46,13 @@ def assert_same_arrays(ours: Arrays, theirs: Arrays, atol: float) -> None:
 
 
 def wanted(skeleton: Skeleton, dtype: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of all arrays of a model, parameters in another type if given."""
-    parameters = {
-        path: jax.ShapeDtypeStruct(shape.shape, dtype or shape.dtype)
-        for path, shape in skeleton.params.items()
+    """Shapes of all arrays of a model, floats in another type if given."""
+    return {
+        path: jax.ShapeDtypeStruct(
+            shape.shape, dtype if dtype and shape.dtype == np.float32 else shape.dtype
+        )
+        for path, shape in (skeleton.params | skeleton.stats).items()
     }
-    return {**parameters, **skeleton.stats}
 
 
 def bind(skeleton: Skeleton, arrays: Mapping[str, Any]) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from interop import load, save
-from interop.formats import deepmind_haiku
+from interop import load, load_pretrained, save
+from interop.formats import deepmind
+from interop.formats.deepmind import table
 from interop.rows import Row
 from perceiver_jax import models, params
 from perceiver_jax.adapters.conv_stem import ConvStem
@@ -73,9 +74,9 @@ def weights(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_tiny_model(golden, float64, name):
     """Ours in float64, so that only the rounding of the files is left, the same on any machine."""
     settings, arrays = tiny_model(golden, name)
-    config = deepmind_haiku.config(settings)
+    config = deepmind.config(settings)
     structure = models.skeleton(config)
-    ours = load(deepmind_haiku.rows(config), weights(arrays), wanted(structure))
+    ours = load(deepmind.rows(config), weights(arrays), wanted(structure))
     model = bind(structure, {path: as_float64(array) for path, array in ours.items()})
     images = as_float64(arrays["inputs/images"])
     stages = model.stages(images)
@@ -98,9 +99,9 @@ def test_tiny_model(golden, float64, name):
 def test_tiny_model_compiled(golden, name):
     """In float32, with the scan over blocks."""
     settings, arrays = tiny_model(golden, name)
-    config = deepmind_haiku.config(settings)
+    config = deepmind.config(settings)
     structure = models.skeleton(config)
-    ours = load(deepmind_haiku.rows(config), weights(arrays), wanted(structure))
+    ours = load(deepmind.rows(config), weights(arrays), wanted(structure))
     model = bind(structure, ours)
     predict = jax.jit(model.__call__)
     assert_close(predict(arrays["inputs/images"]), arrays["outputs/logits"])
@@ -114,8 +115,8 @@ def as_float64(array: np.ndarray) -> np.ndarray:
 def test_round_trip(golden, name):
     """Exact, but for the biased averages of batch norms, which are made anew."""
     settings, arrays = tiny_model(golden, name)
-    config = deepmind_haiku.config(settings)
-    rows, theirs = deepmind_haiku.rows(config), weights(arrays)
+    config = deepmind.config(settings)
+    rows, theirs = deepmind.rows(config), weights(arrays)
     ours = load(rows, theirs, wanted(models.skeleton(config)))
     back = save(rows, ours, want=theirs)
     assert back.keys() == theirs.keys()
@@ -131,8 +132,8 @@ def test_round_trip(golden, name):
 def test_full_size_names_and_shapes(golden, name):
     """Every tensor of the published model has one row, both ways, and none is left over."""
     contents, theirs = manifest(golden, name)
-    config = deepmind_haiku.config(contents["config"])
-    rows, structure = deepmind_haiku.rows(config), models.skeleton(config)
+    config = deepmind.config(contents["config"])
+    rows, structure = deepmind.rows(config), models.skeleton(config)
     assert params.count(structure.params) == contents["num_params"]
     ours = load(rows, theirs, wanted(structure))
     assert save(rows, ours, want=theirs).keys() == theirs.keys()
@@ -141,10 +142,31 @@ def test_full_size_names_and_shapes(golden, name):
 
 
 @pytest.mark.parametrize("name", IMAGENET)
+def test_published_models_are_recognised(golden, name):
+    """By names and shapes, which no other model shares; a file says no more."""
+    arrays = manifest(golden, name)[1]
+    assert deepmind.published(arrays) == name
+    arrays["params/perceiver_encoder/~/trainable_position_encoding/pos_embs"] = np.zeros((4, 1024))
+    assert deepmind.published(arrays) is None
+    assert deepmind.published(weights(tiny_model(golden, name)[1])) is None
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_tiny_pickle_holds_the_same_weights(golden, name, tmp_path):
+    """The released container, with the arguments in a file beside it, from end to end."""
+    settings, arrays = tiny_model(golden, name)
+    pickle = tmp_path / f"{name}.pystate"
+    pickle.write_bytes((golden / f"tiny_{name}.pystate").read_bytes())
+    pickle.with_suffix(".json").write_text(json.dumps(settings))
+    model = load_pretrained("deepmind", pickle)
+    assert_close(jax.jit(model.__call__)(arrays["inputs/images"]), arrays["outputs/logits"])
+
+
+@pytest.mark.parametrize("name", IMAGENET)
 def test_presets_are_the_published_models(golden, name):
     """The config by our name and the one translated from DeepMind's arguments make one model."""
     preset = models.skeleton(IMAGENET[name]())
-    translated = models.skeleton(deepmind_haiku.config(manifest(golden, name)[0]["config"]))
+    translated = models.skeleton(deepmind.config(manifest(golden, name)[0]["config"]))
     assert preset.params == translated.params
     assert preset.stats == translated.stats
     # Whether the decoder adds its query is the one thing that shapes do not tell.
@@ -252,7 +274,7 @@ def test_attend(primitives):
 
 
 def stem_rows(case: Case) -> list[Row]:
-    return deepmind_haiku.conv_stem(
+    return table.conv_stem(
         "stem",
         "params/conv2_d_downsample",
         num_layers=case.options["num_layers"],
@@ -313,7 +335,7 @@ def test_projection_decoder(primitives):
         lambda rngs: MeanPoolHead(
             num_latent_channels=6, num_classes=5, init=InitConfig(), rngs=rngs
         ),
-        deepmind_haiku.linear("linear", "params/projection_decoder/~/logits"),
+        table.linear("linear", "params/projection_decoder/~/logits"),
         case.weights("params"),
     )
     assert_close(head(jnp.asarray(case["inputs/z"])), case["outputs/out"])
@@ -338,7 +360,7 @@ def test_cross_attention_with_query_shape(primitives):
         )
         return nnx.Dict(layer=layer)
 
-    rows = deepmind_haiku.cross_layer("layer", "params/cross_attention")
+    rows = table.cross_layer("layer", "params/cross_attention")
     layer = load_module(build, rows, case.weights("params"))["layer"]
     assert_close(layer(jnp.asarray(queries), jnp.asarray(inputs)), case["outputs/out"])
 
@@ -357,6 +379,6 @@ def test_self_attention(primitives):
         )
         return nnx.Dict(layer=layer)
 
-    rows = deepmind_haiku.self_layer("layer", "params/self_attention")
+    rows = table.self_layer("layer", "params/self_attention")
     layer = load_module(build, rows, case.weights("params"))["layer"]
     assert_close(layer(jnp.asarray(x)), case["outputs/out"])

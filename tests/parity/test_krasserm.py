@@ -11,23 +11,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from interop import MappingError, load, save
 from interop.formats import krasserm
-from perceiver_jax import models
+from interop.references import ReferenceMissing
+from interop.references import krasserm as reference
+from perceiver_jax import models, params
 from perceiver_jax.models import PerceiverConfig
 from perceiver_jax.params import Skeleton
-from tests.parity import krasserm_reference, torch_models
+from tests.parity import torch_models
 from tests.parity.comparison import (
     QUICK_COMPILATION,
-    Stages,
     assert_same_arrays,
     assert_same_stages,
     bind,
     max_error,
     wanted,
 )
+from tests.parity.training import STEPS, assert_same_training
 
 pytestmark = [pytest.mark.parity, pytest.mark.reference]
 
@@ -46,17 +49,16 @@ REPEATED = {
     "num_self_attention_layers_per_block": 1,
 }
 
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    # name: (encoder settings, decoder settings, output queries)
-    "one cross-attention": ({}, {}, 1),
-    "shared blocks": ({"num_self_attention_blocks": 3}, {}, 1),
-    "repeated, first cross-attention apart": (REPEATED, {}, 1),
-    "repeated, all shared": (REPEATED | {"first_cross_attention_layer_shared": True}, {}, 1),
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # name: (encoder settings, decoder settings)
+    "one cross-attention": ({}, {}),
+    "shared blocks": ({"num_self_attention_blocks": 3}, {}),
+    "repeated, first cross-attention apart": (REPEATED, {}),
+    "repeated, all shared": (REPEATED | {"first_cross_attention_layer_shared": True}, {}),
     "repeated, first block apart": (
         REPEATED
         | {"first_cross_attention_layer_shared": True, "first_self_attention_block_shared": False},
         {},
-        1,
     ),
     "repeated, both first apart": (
         {
@@ -65,9 +67,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
             "first_self_attention_block_shared": False,
         },
         {},
-        1,
     ),
-    "several queries, no residual": ({}, {"cross_attention_residual": False}, 3),
+    "no residual in the decoder": ({}, {"cross_attention_residual": False}),
     "channels of their own": (
         {
             "num_cross_attention_heads": 2,
@@ -83,9 +84,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
             "num_cross_attention_v_channels": 10,
             "cross_attention_widening_factor": 2,
         },
-        1,
     ),
-    "twelve layers": ({"num_self_attention_layers_per_block": 12}, {}, 1),
+    "twelve layers": ({"num_self_attention_layers_per_block": 12}, {}),
 }
 
 
@@ -93,7 +93,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 class Pair:
     """The reference with random weights, and our model's structure."""
 
-    reference: Any
+    model: Any
     config: PerceiverConfig
     structure: Skeleton
     images: np.ndarray
@@ -104,21 +104,26 @@ class Pair:
 
 
 def make_pair(name: str, dtype: str = "float64") -> Pair:
-    encoder, decoder, num_queries = CASES[name]
-    hyperparameters = {
+    encoder, decoder = CASES[name]
+    settings = {
         "encoder": ENCODER | encoder,
         "decoder": DECODER | decoder,
         "num_latents": 3,
         "num_latent_channels": 8,
     }
-    reference = krasserm_reference.image_classifier(hyperparameters, num_output_queries=num_queries)
-    torch_models.randomise(reference, seed=len(name))
-    config = krasserm.config(hyperparameters)
-    config = dataclasses.replace(
-        config, decoder=dataclasses.replace(config.decoder, num_output_queries=num_queries)
-    )
+    model = build(settings)
+    torch_models.randomise(model, seed=len(name))
+    config = krasserm.config(settings)
     images = np.random.default_rng(0).normal(size=(3, *ENCODER["image_shape"])).astype(dtype)
-    return Pair(reference, config, models.skeleton(config), images)
+    return Pair(model, config, models.skeleton(config), images)
+
+
+def build(settings: dict[str, Any]) -> Any:
+    """The reference with random weights; skips the test where it is not installed."""
+    try:
+        return reference.build(settings)
+    except ReferenceMissing as error:
+        pytest.skip(str(error))
 
 
 def make_mask(pair: Pair) -> np.ndarray:
@@ -126,29 +131,6 @@ def make_mask(pair: Pair) -> np.ndarray:
     mask = np.random.default_rng(1).random((len(pair.images), 20)) < 0.6
     mask[0, 0], mask[-1] = True, False
     return mask
-
-
-def reference_stages(pair: Pair, mask: np.ndarray | None) -> Stages:
-    import torch
-
-    encoder, decoder = pair.reference.encoder, pair.reference.decoder
-    modules = {"input_adapter": encoder.input_adapter}
-    for name in ("cross_attn_1", "cross_attn_n"):
-        if hasattr(encoder, name):
-            layer = getattr(encoder, name)
-            modules |= {f"{name}.0": layer[0], f"{name}.1": layer[1]}
-    for name in ("self_attn_1", "self_attn_n"):
-        for i, layer in enumerate(getattr(encoder, name, ())):
-            modules |= {f"{name}.{i}.0": layer[0], f"{name}.{i}.1": layer[1]}
-    modules |= {
-        "output_query_provider": decoder.output_query_provider,
-        "cross_attn.0": decoder.cross_attn[0],
-        "cross_attn.1": decoder.cross_attn[1],
-        "output": pair.reference,
-    }
-    with torch_models.recording(modules) as stages, torch.no_grad():
-        pair.reference(torch.from_numpy(pair.images), pad_mask=torch_mask(mask))
-    return stages
 
 
 def torch_mask(mask: np.ndarray | None):
@@ -163,11 +145,12 @@ def torch_mask(mask: np.ndarray | None):
 def test_stages(torch_float64, name, masked):
     pair = make_pair(name)
     mask = make_mask(pair) if masked else None
-    arrays = load(
-        pair.rows, torch_models.state(pair.reference), wanted(pair.structure, jnp.float64)
-    )
+    arrays = load(pair.rows, torch_models.state(pair.model), wanted(pair.structure, jnp.float64))
     ours = bind(pair.structure, arrays).stages(pair.images, mask)
-    assert_same_stages(list(ours.items()), reference_stages(pair, mask), TOLERANCE)
+    inputs = {"inputs": pair.images} | ({"input_mask": mask} if masked else {})
+    theirs = reference.stages(pair.model, inputs)
+    assert list(ours) == [stage for stage, _ in theirs]
+    assert_same_stages(list(ours.items()), theirs, TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -178,13 +161,13 @@ def test_outputs_and_gradients(torch_float64, name):
     pair = make_pair(name)
     mask = make_mask(pair)
     want = wanted(pair.structure, jnp.float64)
-    arrays = load(pair.rows, torch_models.state(pair.reference), want)
+    arrays = load(pair.rows, torch_models.state(pair.model), want)
 
-    outputs = pair.reference(torch.from_numpy(pair.images), pad_mask=torch_mask(mask))
+    outputs = pair.model(torch.from_numpy(pair.images), pad_mask=torch_mask(mask))
     weights = np.random.default_rng(2).normal(size=outputs.shape)
     (outputs * torch.from_numpy(weights)).sum().backward()
     parameters = [row for row in pair.rows if row.default is None]
-    theirs = load(parameters, torch_models.gradients(pair.reference), want)
+    theirs = load(parameters, torch_models.gradients(pair.model), want)
 
     @partial(jax.jit, compiler_options=QUICK_COMPILATION)
     def compute(arrays):
@@ -199,13 +182,77 @@ def test_outputs_and_gradients(torch_float64, name):
     assert_same_arrays(ours, theirs, TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["repeated, both first apart", "channels of their own"])
+def test_twenty_steps_of_training(torch_float64, name):
+    import torch
+
+    pair = make_pair(name)
+    rng = np.random.default_rng(3)
+    batches = [
+        {"image": rng.normal(size=pair.images.shape), "label": rng.integers(0, 5, len(pair.images))}
+        for _ in range(STEPS)
+    ]
+
+    def our_loss(model, batch):
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            model(batch["image"]), batch["label"]
+        )
+        return losses.mean()
+
+    def their_loss(model, batch):
+        return torch.nn.functional.cross_entropy(model(batch["image"]), batch["label"])
+
+    assert_same_training(pair.model, their_loss, pair.structure, our_loss, pair.rows, batches)
+
+
+def test_every_tensor_of_the_published_size_has_one_row():
+    """By shapes alone, on a device without memory."""
+    import torch
+
+    with torch.device("meta"):
+        model = build(
+            {
+                "encoder": {
+                    "image_shape": (224, 224, 3),
+                    "num_frequency_bands": 64,
+                    "num_cross_attention_heads": 1,
+                    "num_self_attention_layers_per_block": 6,
+                    "num_self_attention_blocks": 8,
+                },
+                "decoder": {
+                    "num_classes": 1000,
+                    "num_output_query_channels": 1024,
+                    "num_cross_attention_heads": 1,
+                },
+                "num_latents": 512,
+                "num_latent_channels": 1024,
+            }
+        )
+    theirs = {
+        name: np.broadcast_to(np.zeros((), np.float32), tuple(tensor.shape))
+        for name, tensor in model.state_dict().items()
+    }
+    config = dataclasses.replace(
+        (published := models.imagenet_fourier()),
+        encoder=dataclasses.replace(published.encoder, activation="gelu"),
+        decoder=dataclasses.replace(published.decoder, activation="gelu"),
+    )
+    structure = models.skeleton(config)
+    rows = [row for row in krasserm.rows(config) if row.default is None]
+    (buffer,) = theirs.keys() - {name for row in rows for name in row.theirs}
+    assert buffer == "0.input_adapter.position_encoding.position_encoding"
+    del theirs[buffer]
+    assert params.count(structure.params) == 48_440_627
+    assert save(rows, load(rows, theirs, wanted(structure)), theirs).keys() == theirs.keys()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip(name):
     """Theirs → ours → theirs is exact, and the class itself takes the result."""
     import torch
 
     pair = make_pair(name, dtype="float32")
-    theirs = torch_models.state(pair.reference)
+    theirs = torch_models.state(pair.model)
     ours = load(pair.rows, theirs, wanted(pair.structure))
     back = save(pair.rows, ours, want=theirs)
     buffer = "0.input_adapter.position_encoding.position_encoding"
@@ -214,16 +261,16 @@ def test_round_trip(name):
     for tensor in back.keys() - {buffer}:
         np.testing.assert_array_equal(back[tensor], theirs[tensor], err_msg=tensor)
 
-    torch_models.randomise(pair.reference, seed=99)
+    torch_models.randomise(pair.model, seed=99)
     tensors = {tensor: torch.from_numpy(array.copy()) for tensor, array in back.items()}
-    pair.reference.load_state_dict(tensors, strict=True)
-    again = load(pair.rows, torch_models.state(pair.reference), wanted(pair.structure))
+    pair.model.load_state_dict(tensors, strict=True)
+    again = load(pair.rows, torch_models.state(pair.model), wanted(pair.structure))
     for path in ours:
         np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
 
 
 def test_fourier_buffer_of_published_size():
-    reference = krasserm_reference.image_classifier(
+    model = build(
         {
             "encoder": ENCODER | {"image_shape": (224, 224, 3), "num_frequency_bands": 64},
             "decoder": DECODER,
@@ -232,7 +279,7 @@ def test_fourier_buffer_of_published_size():
         }
     )
     name = "0.input_adapter.position_encoding.position_encoding"
-    theirs = torch_models.state(reference)[name]
+    theirs = torch_models.state(model)[name]
     encoder = dataclasses.replace(
         make_pair("one cross-attention").config.encoder,
         image_shape=(224, 224, 3),
@@ -276,7 +323,7 @@ def break_value(state):
 )
 def test_damaged_files_are_refused(damage, kind, name):
     pair = make_pair("one cross-attention", dtype="float32")
-    state = torch_models.state(pair.reference)
+    state = torch_models.state(pair.model)
     damage(state)
     with pytest.raises(MappingError) as refused:
         load(pair.rows, state, wanted(pair.structure))

@@ -1,16 +1,16 @@
 """PyTorch models as sources of weights, gradients and intermediate results, in NumPy."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from tests.parity.comparison import Stages
+from interop.references.torch_stages import recording
+
+__all__ = ["gradients", "randomise", "recording", "state"]
 
 
 def randomise(model: Any, seed: int) -> None:
-    """Gives every parameter random values, layer norms and biases among them."""
+    """Gives every parameter and statistic random values, norms and biases among them."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -20,8 +20,12 @@ def randomise(model: Any, seed: int) -> None:
             # Of a size that keeps softmax and GELU away from where they are linear or flat.
             parameter.copy_(0.4 * noise)
         for module in model.modules():
-            if isinstance(module, torch.nn.LayerNorm):
+            if isinstance(module, torch.nn.LayerNorm | torch.nn.BatchNorm2d):
                 module.weight += 1.0
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for statistic in (module.running_mean, module.running_var):
+                    statistic.copy_(torch.rand(statistic.shape, generator=generator) + 0.5)
+                module.num_batches_tracked.fill_(3)
 
 
 def state(model: Any) -> dict[str, np.ndarray]:
@@ -35,26 +39,3 @@ def gradients(model: Any) -> dict[str, np.ndarray]:
         name: parameter.grad.numpy(force=True).copy()
         for name, parameter in model.named_parameters(remove_duplicate=False)
     }
-
-
-@contextmanager
-def recording(modules: Mapping[str, Any]) -> Iterator[Stages]:
-    """Collects what modules return, in order of their calls; a shared one has its first name."""
-    stages: Stages = []
-    names = {id(module): name for name, module in reversed(modules.items())}
-
-    def hook(name):
-        def record(module, inputs, output):
-            tensor = getattr(output, "last_hidden_state", output)
-            stages.append((name, tensor.numpy(force=True).copy()))
-
-        return record
-
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in modules.items()
-        if names[id(module)] == name
-    ]
-    yield stages
-    for handle in handles:
-        handle.remove()

@@ -113,3 +113,16 @@ def test_an_impossible_task_is_refused_with_its_field(field, value):
     tree["task"][field] = value
     with pytest.raises(UserError, match=f"config.task: {field}={value}"):
         from_dict(ExperimentConfig, tree)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"encoder": models.ArrayEncoderConfig(num_input_channels=1)},
+        {"decoder": models.QueryDecoderConfig()},
+    ],
+)
+def test_models_of_other_things_than_images_are_refused(half):
+    model = dataclasses.replace(CONFIG.model, **half)
+    with pytest.raises(UserError, match="classes of images take an ImageEncoderConfig with a Cla"):
+        ImageClassification().check(model, CONFIG.data)

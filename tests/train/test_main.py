@@ -14,10 +14,13 @@ import jax
 import numpy as np
 import pytest
 
+from interop.__main__ import main as interop_main
 from perceiver_jax import load_checkpoint, params
+from perceiver_jax.card import ImagePreprocessing
 from perceiver_jax.config import from_dict, to_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.errors import UserError
+from perceiver_jax.pretrained import open_source
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.evaluate import evaluate
 from perceiver_jax.train.main import train
@@ -272,6 +275,32 @@ def test_a_finished_run_started_again_changes_nothing(whole, tmp_path):
     ours, theirs = (params.flatten(load_checkpoint(path)) for path in (workdir, whole[0]))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert scalars(workdir)["train/loss"] == scalars(whole[0])["train/loss"]
+
+
+# ---- A run as a source of weights ----------------------------------------------------------------
+
+
+def test_a_run_is_a_source_of_weights_with_names_and_preprocessing(whole, tmp_path, capsys):
+    workdir = str(whole[0])
+    released = open_source(workdir)
+    ours = dict(enumerate(jax.tree.leaves(params.flatten(released.model()))))
+    theirs = dict(enumerate(jax.tree.leaves(params.flatten(load_checkpoint(workdir)))))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert len(released.card.labels) == 10
+    assert released.card.preprocessing == ImagePreprocessing(
+        image_shape=(8, 8, 1), crop=None, mean=(0.5,), std=(0.5,), resampling="area"
+    )
+    assert "step 24 of the run 'run'" in released.card.origin
+    assert interop_main(["export", "ours", workdir, str(tmp_path / "release")]) == 0
+    assert "1,731 parameters" in capsys.readouterr().out
+    assert open_source(f"ours:{tmp_path / 'release'}").card == released.card
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has no folder checkpoints"):
+        open_source(str(tmp_path))
+    with pytest.raises(UserError, match="there is no workdir"):
+        open_source(str(tmp_path / "nothing"))
 
 
 # ---- Evaluation of a checkpoint ------------------------------------------------------------------

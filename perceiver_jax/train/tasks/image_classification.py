@@ -12,7 +12,12 @@ from perceiver_jax.data import ImageDataConfig, Shard, Source, image_batches
 from perceiver_jax.data.images import open_split
 from perceiver_jax.data.preprocessing import denormalize
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import ClassificationDecoderConfig, PerceiverConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageEncoderConfig,
+    PerceiverConfig,
+    QueryDecoderConfig,
+)
 from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth
 from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
@@ -37,7 +42,13 @@ class ImageClassification:
 
     def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
         """See `Task`."""
-        decoder = model.decoder
+        encoder, decoder = model.encoder, model.decoder
+        if not isinstance(encoder, ImageEncoderConfig) or isinstance(decoder, QueryDecoderConfig):
+            raise UserError(
+                "classes of images take an ImageEncoderConfig with a ClassificationDecoderConfig "
+                f"or MeanPoolDecoderConfig, not {type(encoder).__name__} with "
+                f"{type(decoder).__name__}; choose these in the config file"
+            )
         if isinstance(decoder, ClassificationDecoderConfig) and (
             decoder.num_output_queries != 1 or decoder.output_queries == "given"
         ):
@@ -48,7 +59,7 @@ class ImageClassification:
         for split in (data.train_split, data.eval_split):
             source = open_split(data, split)
             self._check_classes(decoder.num_classes, source, data)
-            self._check_shape(model.encoder.image_shape, source[0]["image"].shape, data)
+            self._check_shape(encoder.image_shape, source[0]["image"].shape, data)
 
     def _check_classes(self, num_classes: int, source: Source, data: ImageDataConfig) -> None:
         if num_classes < len(source.class_names):

@@ -1,0 +1,171 @@
+"""Runs a reference implementation and ours on one batch and says where they first part.
+
+- In float64 on both sides: what differs then differs in the function, not in rounding.
+"""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from interop import rows
+from interop.conversion import find_format, read
+from interop.example import example_inputs
+from interop.files import npz
+from interop.references import ReferenceMissing
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models.release import Release
+
+TOLERANCE = 1e-9
+"""Of the largest difference over the largest value of a stage, in float64."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One intermediate result in both implementations.
+
+    Attributes:
+        name: as in `model.stages`.
+        shape: of ours.
+        difference: largest absolute difference; infinite where shapes differ.
+        scale: largest absolute value of the reference.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    difference: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """The difference in units of the scale."""
+        return self.difference / self.scale if self.scale else self.difference
+
+    @classmethod
+    def compare(cls, name: str, ours: Any, theirs: np.ndarray) -> "Stage":
+        """Measures; axes of size 1 may stand for repetition."""
+        ours = np.asarray(ours)
+        try:
+            difference = float(np.abs(ours - theirs).max())
+        except ValueError:
+            difference = np.inf
+        return cls(name, ours.shape, difference, float(np.abs(theirs).max()))
+
+
+def check(
+    format: str,  # noqa: A002
+    source: str,
+    *,
+    config: PerceiverConfig | None = None,
+    batch: Path | None = None,
+    perturb: str | None = None,
+) -> list[Stage]:
+    """Compares stage by stage, in order of computation.
+
+    Args:
+        format: one of `FORMATS` with a reference implementation.
+        source: file, folder or hub id.
+        config: of the model, where the files do not tell.
+        batch: `.npz` with `inputs` (and `queries`, `input_mask`) as our model takes them; None:
+            seeded noise.
+        perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
+            shows that the comparison can fail.
+
+    Raises:
+        UserError: the weights cannot be read, or there is no reference to run.
+    """
+    import torch
+
+    module = find_format(format)
+    try:
+        reference = importlib.import_module(f"interop.references.{format}")
+    except ModuleNotFoundError as error:
+        raise ReferenceMissing(
+            f"format '{format}' has no reference implementation to compare with"
+        ) from error
+    foreign, config = read(module, source, config)
+    table = module.rows(config)
+    with jax.enable_x64(True):
+        arrays = {name: _double(array) for name, array in foreign.arrays.items()}
+        ours = rows.load(table, arrays, _doubled(config))
+        # The same again, but for buffers, which files hold in float32: these are made in float64.
+        arrays = rows.save(table, ours)
+        inputs = _inputs(batch) if batch else example_inputs(config, seed=0)
+        inputs = {name: _double(array) for name, array in inputs.items()}
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            theirs = reference.run(foreign.settings or module.settings(config), arrays, inputs)
+        finally:
+            torch.set_default_dtype(before)
+        if perturb is not None:
+            ours[perturb] = _perturbed(ours, perturb)
+        model: Any = Release(config=config, arrays=ours).model()
+        stages = model.stages(**inputs)
+        return [Stage.compare(name, stages[name], array) for name, array in theirs]
+
+
+def first_difference(stages: list[Stage], tolerance: float = TOLERANCE) -> Stage | None:
+    """The first stage that parts, or None where all agree."""
+    return next((stage for stage in stages if not stage.relative <= tolerance), None)
+
+
+def report(stages: list[Stage], tolerance: float = TOLERANCE) -> str:
+    """The stages as a table, with the verdict as the last line."""
+    width = max(len(stage.name) for stage in stages)
+    lines = [f"{'stage':<{width}}  {'shape':<20} {'difference':>10} {'relative':>10}"]
+    for stage in stages:
+        mark = "" if stage.relative <= tolerance else "  <-"
+        lines.append(
+            f"{stage.name:<{width}}  {str(list(stage.shape)):<20} {stage.difference:>10.1e} "
+            f"{stage.relative:>10.1e}{mark}"
+        )
+    first = first_difference(stages, tolerance)
+    verdict = (
+        f"all {len(stages)} stages agree within {tolerance:.0e} of their scale"
+        if first is None
+        else f"the first stage that parts is {first.name}, by {first.relative:.1e} of its scale"
+    )
+    return "\n".join([*lines, verdict])
+
+
+def _double(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _doubled(config: PerceiverConfig) -> dict[str, Any]:
+    """Shapes of all arrays of a model, floats in float64."""
+    from perceiver_jax.models import skeleton
+
+    structure = skeleton(config)
+    return {
+        path: jax.ShapeDtypeStruct(x.shape, np.float64 if x.dtype == np.float32 else x.dtype)
+        for path, x in (structure.params | structure.stats).items()
+    }
+
+
+def _inputs(batch: Path) -> dict[str, np.ndarray]:
+    arrays: Mapping[str, np.ndarray] = npz.read(batch)
+    known = ("inputs", "input_mask", "queries")
+    found = {name: array for name, array in arrays.items() if name in known}
+    if "inputs" not in found:
+        raise UserError(
+            f"{batch} has no array 'inputs'; it takes {', '.join(known)}, and has "
+            f"{', '.join(arrays)}"
+        )
+    return found
+
+
+def _perturbed(arrays: Mapping[str, np.ndarray], path: str) -> np.ndarray:
+    if path not in arrays:
+        near = difflib.get_close_matches(path, arrays, n=3)
+        raise UserError(f"there is no parameter '{path}'; near are {', '.join(near) or 'none'}")
+    array = arrays[path]
+    noise = np.random.default_rng(0).standard_normal(array.shape)
+    return array + 1e-3 * max(np.abs(array).max(), 1e-3) * noise

@@ -1,0 +1,55 @@
+"""What a user may name as a model's config: a published model, a JSON file, a config file."""
+
+import difflib
+import runpy
+from pathlib import Path
+from types import ModuleType
+
+from interop.formats.deepmind.arguments import PUBLISHED
+from interop.formats.settings import read_json
+from perceiver_jax.config import KIND, from_dict
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import PerceiverConfig
+
+
+def find_config(name: str, module: ModuleType) -> PerceiverConfig:
+    """The config that a name or path means.
+
+    Args:
+        name: a key of `PUBLISHED`; a JSON file with settings in the format's words, or with a
+            config of ours (a release's `config.json` too); or `FILE.py[:VARIANT]`, a config file of
+            a training run, also by the bare name of a shipped one.
+        module: the format whose words a JSON file may use.
+
+    Raises:
+        UserError: there is no such thing, or it is no config.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name]()
+    if name.endswith(".json"):
+        tree = read_json(Path(name))
+        ours = tree.get("model", tree)
+        if isinstance(ours, dict) and KIND in (ours.get("encoder") or {}):
+            return from_dict(PerceiverConfig, ours, "model")
+        return module.config(tree)
+    return _of_experiment(name)
+
+
+def _of_experiment(name: str) -> PerceiverConfig:
+    from perceiver_jax.train.command_line import config_file, shipped_configs
+    from perceiver_jax.train.config import ExperimentConfig
+
+    path, _, variant = name.partition(":")
+    try:
+        file = config_file(path)
+    except UserError as error:
+        known = [*PUBLISHED, *shipped_configs()]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(
+            f"'{name}' is no config{hint} Name a JSON file, a config file, or one of "
+            f"{', '.join(known)}"
+        ) from error
+    get_config = runpy.run_path(str(file))["get_config"]
+    tree = get_config(variant) if variant else get_config()
+    return from_dict(ExperimentConfig, tree).model

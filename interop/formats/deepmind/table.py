@@ -1,0 +1,206 @@
+"""DeepMind's Perceiver IO (Haiku): the three ImageNet models.
+
+- Foreign names are `params/<module path>/<name>` and `state/<module path>/<name>`.
+- Haiku numbers modules of one class in order of creation (`linear`, `linear_1`, ...): `nth`.
+- `~` stands for the constructor that made a module, `~method` for another method.
+- Kernels are [in, out] and [height, width, in, out] on both sides: nothing is transposed.
+- The block of self-attentions is applied again and again under one set of names.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from interop.formats.deepmind.arguments import WHOSE
+from interop.formats.settings import (
+    check_settings,
+    classifier_halves,
+    layer_settings,
+)
+from interop.ops import RESHAPE
+from interop.rows import Arrays, Row, ignore, row, table
+from perceiver_jax.models import (
+    ImageEncoderConfig,
+    PerceiverConfig,
+)
+
+BATCH_NORM_DECAY = 0.9
+ENCODER = "params/perceiver_encoder/~"
+DECODER = "params/classification_decoder/~/basic_decoder"
+
+
+def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings that DeepMind's code does not let choose, as (value, the one it has to be).
+
+    Raises:
+        UserError: the model is no image classifier of Perceiver IO.
+    """
+    encoder, decoder = classifier_halves(config, WHOSE)
+    num_blocks = encoder.num_self_attention_blocks
+    preprocessing = "pixels" if encoder.preprocessing == "patches" else encoder.preprocessing
+    return {
+        "encoder.schedule": (encoder.schedule, ((0, 0), *[(None, 0)] * (num_blocks - 1))),
+        "encoder.preprocessing": (encoder.preprocessing, preprocessing),
+        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
+        "encoder.conv_padding": (encoder.conv_padding, "same"),
+        "encoder.inverted_cross_attention": (encoder.inverted_cross_attention, ()),
+        **_channels(encoder, config.num_latent_channels),
+        "decoder.output_queries": (decoder.output_queries, "trainable"),
+        "decoder.num_output_queries": (decoder.num_output_queries, 1),
+        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
+        "decoder.cross_attention_widening_factor": (decoder.cross_attention_widening_factor, 1),
+        **layer_settings(encoder, decoder, activation="gelu_tanh"),
+    }
+
+
+def _channels(encoder: ImageEncoderConfig, num_latents_channels: int) -> dict[str, Any]:
+    """Channels of attentions: one number for cross- and self-attention alike, or the defaults."""
+    cross, own = encoder.num_cross_attention_qk_channels, encoder.num_self_attention_qk_channels
+    needed = own
+    if own in (None, num_latents_channels) and cross in (None, num_latents_channels):
+        needed = cross
+    return {
+        "encoder.num_cross_attention_qk_channels": (cross, needed),
+        "encoder.num_cross_attention_v_channels": (
+            encoder.num_cross_attention_v_channels,
+            encoder.num_self_attention_v_channels,
+        ),
+    }
+
+
+def rows(config: PerceiverConfig) -> list[Row]:
+    """Parameters and state of an ImageNet model.
+
+    Raises:
+        UserError: DeepMind's code has no such model.
+    """
+    check_settings(WHOSE, requirements(config))
+    encoder, _ = classifier_halves(config, WHOSE)
+    result = input_adapter(encoder, "encoder/input_adapter", "params/image_preprocessor")
+    result += [row("encoder/latents", f"{ENCODER}/trainable_position_encoding/pos_embs")]
+    result += cross_layer("encoder/cross_attention/0", f"{ENCODER}/cross_attention")
+    for i in range(encoder.num_self_attention_layers_per_block):
+        result += self_layer(f"encoder/block/0/layer/{i}", f"{ENCODER}/{nth('self_attention', i)}")
+    result += cross_layer("decoder/cross_attention", f"{DECODER}/cross_attention")
+    result += linear("decoder/output_adapter/linear", f"{DECODER}/output")
+    result += [
+        row(
+            "decoder/output_adapter/queries",
+            f"{DECODER}/~/trainable_position_encoding/pos_embs",
+        )
+    ]
+    return table(result)
+
+
+def input_adapter(config: ImageEncoderConfig, ours: str, theirs: str) -> list[Row]:
+    """An `ImagePreprocessor`."""
+    if config.preprocessing == "pixels":
+        return []
+    if config.preprocessing == "conv":
+        return conv_stem(
+            f"{ours}/stem",
+            f"{theirs}/~/conv2_d_downsample",
+            num_layers=1,
+            num_channels=config.num_preprocessing_channels or 64,
+        )
+    kernel = (config.image_shape[-1], config.num_preprocessing_channels or 256)
+    built = f"{theirs}/~_build_network_inputs"
+    return [
+        row(f"{ours}/projection/kernel", f"{theirs}/~/conv2_d/w", RESHAPE((1, 1, *kernel), kernel)),
+        row(f"{ours}/projection/bias", f"{theirs}/~/conv2_d/b"),
+        row(f"{ours}/positions", f"{built}/trainable_position_encoding/pos_embs"),
+        *linear(f"{ours}/position_projection", f"{built}/position_encoding_projector/linear"),
+    ]
+
+
+def conv_stem(
+    ours: str, theirs: str, *, num_layers: int, num_channels: int, norms: bool = True
+) -> list[Row]:
+    """A `Conv2DDownsample`."""
+    result = []
+    for i in range(num_layers):
+        result.append(row(f"{ours}/layer/{i}/conv/kernel", f"{theirs}/~/{nth('conv', i)}/w"))
+        if norms:
+            name = f"{theirs}/~/{nth('batchnorm', i)}"
+            result += batch_norm(f"{ours}/layer/{i}/norm", name, num_channels)
+    return result
+
+
+def batch_norm(ours: str, theirs: str, num_channels: int) -> list[Row]:
+    """A `BatchNorm` with its two moving averages, which count the same steps."""
+    state = theirs.replace("params/", "state/", 1)
+    flatten = RESHAPE((1, 1, 1, num_channels), (num_channels,))
+    mean, var = f"{state}/~/mean_ema", f"{state}/~/var_ema"
+    return [
+        row(f"{ours}/scale", f"{theirs}/scale", flatten),
+        row(f"{ours}/bias", f"{theirs}/offset", flatten),
+        row(f"{ours}/mean", f"{mean}/average", flatten),
+        row(f"{ours}/var", f"{var}/average", flatten),
+        row(f"{ours}/count", f"{mean}/counter", tied=(f"{var}/counter",)),
+        biased_average(f"{ours}/mean", f"{ours}/count", f"{mean}/hidden"),
+        biased_average(f"{ours}/var", f"{ours}/count", f"{var}/hidden"),
+    ]
+
+
+def biased_average(average: str, count: str, theirs: str) -> Row:
+    """The sum that Haiku keeps beside a moving average; inference does not read it."""
+
+    def hidden(ours: Arrays) -> np.ndarray:
+        seen = 1.0 - BATCH_NORM_DECAY ** int(ours[count])
+        return (ours[average] * seen).astype(ours[average].dtype).reshape(1, 1, 1, -1)
+
+    return ignore(theirs, "the average before its bias is divided out", hidden)
+
+
+def cross_layer(ours: str, theirs: str) -> list[Row]:
+    """A `CrossAttention`."""
+    return [
+        *norm(f"{ours}/q_norm", f"{theirs}/{nth('layer_norm', 0)}"),
+        *norm(f"{ours}/kv_norm", f"{theirs}/{nth('layer_norm', 1)}"),
+        *attention(f"{ours}/attention", f"{theirs}/attention"),
+        *norm(f"{ours}/mlp_norm", f"{theirs}/{nth('layer_norm', 2)}"),
+        *mlp(f"{ours}/mlp", f"{theirs}/mlp"),
+    ]
+
+
+def self_layer(ours: str, theirs: str) -> list[Row]:
+    """A `SelfAttention`."""
+    return [
+        *norm(f"{ours}/norm", f"{theirs}/{nth('layer_norm', 0)}"),
+        *attention(f"{ours}/attention", f"{theirs}/attention"),
+        *norm(f"{ours}/mlp_norm", f"{theirs}/{nth('layer_norm', 1)}"),
+        *mlp(f"{ours}/mlp", f"{theirs}/mlp"),
+    ]
+
+
+def attention(ours: str, theirs: str) -> list[Row]:
+    """An `Attention`."""
+    return [
+        *linear(f"{ours}/query", f"{theirs}/{nth('linear', 0)}"),
+        *linear(f"{ours}/key", f"{theirs}/{nth('linear', 1)}"),
+        *linear(f"{ours}/value", f"{theirs}/{nth('linear', 2)}"),
+        *linear(f"{ours}/output", f"{theirs}/{nth('linear', 3)}"),
+    ]
+
+
+def mlp(ours: str, theirs: str) -> list[Row]:
+    """An `MLP`."""
+    return [
+        *linear(f"{ours}/hidden", f"{theirs}/{nth('linear', 0)}"),
+        *linear(f"{ours}/output", f"{theirs}/{nth('linear', 1)}"),
+    ]
+
+
+def linear(ours: str, theirs: str) -> list[Row]:
+    """A Haiku `Linear`."""
+    return [row(f"{ours}/kernel", f"{theirs}/w"), row(f"{ours}/bias", f"{theirs}/b")]
+
+
+def norm(ours: str, theirs: str) -> list[Row]:
+    """A Haiku `LayerNorm`."""
+    return [row(f"{ours}/scale", f"{theirs}/scale"), row(f"{ours}/bias", f"{theirs}/offset")]
+
+
+def nth(name: str, i: int) -> str:
+    """What Haiku calls the i-th module of a class, counted from 0."""
+    return name if i == 0 else f"{name}_{i}"

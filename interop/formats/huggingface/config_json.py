@@ -1,0 +1,259 @@
+"""What all of Hugging Face's Perceivers have in their `config.json`: encoder, names to ignore.
+
+- One `hidden_act`, one rate of dropout and one recipe of initial values for all layers.
+- A setting that is none of those known here is refused: it might change the computation.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver_jax.config import ConfigError, suggestion
+from perceiver_jax.models import PerceiverConfig
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+}
+"""`hidden_act` and our `activation`; of several names for one function, the first is written."""
+DEFAULTS: dict[str, Any] = {
+    "num_latents": 256,
+    "d_latents": 1280,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 26,
+    "num_self_attention_heads": 8,
+    "num_cross_attention_heads": 8,
+    "qk_channels": None,
+    "v_channels": None,
+    "cross_attention_shape_for_attention": "kv",
+    "self_attention_widening_factor": 1,
+    "cross_attention_widening_factor": 1,
+    "hidden_act": "gelu",
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "use_query_residual": True,
+    "image_size": 56,
+    "num_labels": 2,
+}
+"""What their config class takes for settings that `config.json` does not have."""
+OTHER_MODELS = (
+    "_label_trainable_num_channels",
+    "audio_samples_per_frame",
+    "d_model",
+    "image_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_frames",
+    "output_num_channels",
+    "output_shape",
+    "samples_per_patch",
+    "train_size",
+    "vocab_size",
+)
+"""Settings of their config class that image classifiers do not read, or that no model reads."""
+GENERIC = (
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_name_or_path",
+    "add_cross_attention",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "is_decoder",
+    "is_encoder_decoder",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+)
+"""Settings that every model of the library has or had, none of which changes what this one computes
+for images.
+
+`pruned_heads` and `quantization_config` are not among them.
+"""
+
+
+def complete_settings(settings: Mapping[str, Any], ours: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Settings with defaults for what is not given.
+
+    Args:
+        settings: of a `config.json`.
+        ours: names that are not theirs, but known.
+
+    Raises:
+        ConfigError: a setting is unknown, or has an unknown value.
+    """
+    for name, value in settings.items():
+        if name not in (*DEFAULTS, *ours, *OTHER_MODELS, *GENERIC):
+            # Empty, it prunes nothing.
+            if name == "pruned_heads" and not value:
+                continue
+            raise ConfigError(
+                f"config.json has the unknown setting {name}={value!r}"
+                f"{suggestion(name, DEFAULTS)}; if it does not change the computation, remove it"
+            )
+    result = DEFAULTS | dict(settings)
+    labels = settings.get("id2label")
+    if labels is not None:
+        if not isinstance(labels, Mapping):
+            raise ConfigError(f"config.json: id2label={labels!r} is no mapping of names of classes")
+        result["num_labels"] = len(labels)
+    for name, known in (
+        ("hidden_act", tuple(ACTIVATIONS)),
+        ("cross_attention_shape_for_attention", ("kv", "q")),
+    ):
+        if result[name] not in known:
+            raise ConfigError(f"config.json: {name}={result[name]!r}; known are {', '.join(known)}")
+    return result
+
+
+def layer_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of our `LayerOptions`, of encoder and decoder alike, from complete settings."""
+    return {
+        "activation": ACTIVATIONS[settings["hidden_act"]],
+        "dropout": settings["attention_probs_dropout_prob"],
+        "init_scale": settings["initializer_range"],
+        "masked_rows": "uniform",
+    }
+
+
+def encoder_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of our `EncoderConfig` from complete settings."""
+    by_queries = settings["cross_attention_shape_for_attention"] == "q"
+    return {
+        **layer_fields(settings),
+        "num_cross_attention_heads": settings["num_cross_attention_heads"],
+        "num_cross_attention_qk_channels": settings["qk_channels"]
+        or (settings["d_latents"] if by_queries else None),
+        "num_cross_attention_v_channels": settings["v_channels"],
+        "cross_attention_widening_factor": settings["cross_attention_widening_factor"],
+        "cross_attention_residual": settings["use_query_residual"],
+        "num_self_attention_heads": settings["num_self_attention_heads"],
+        "num_self_attention_qk_channels": settings["qk_channels"],
+        "num_self_attention_v_channels": settings["v_channels"],
+        "num_self_attention_layers_per_block": settings["num_self_attends_per_block"],
+        "num_self_attention_blocks": settings["num_blocks"],
+        "self_attention_widening_factor": settings["self_attention_widening_factor"],
+    }
+
+
+def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[str, Any]:
+    """What a `config.json` says of latents and encoder; the inverse of `encoder_fields`.
+
+    Args:
+        config: ours.
+        num_input_channels: channels of a token, position included.
+    """
+    encoder = config.encoder
+    normal = encoder.init_method == "normal" and encoder.init_scale is not None
+    return {
+        "num_latents": config.num_latents,
+        "d_latents": config.num_latent_channels,
+        "d_model": num_input_channels,
+        "num_blocks": encoder.num_self_attention_blocks,
+        "num_self_attends_per_block": encoder.num_self_attention_layers_per_block,
+        "num_self_attention_heads": encoder.num_self_attention_heads,
+        "num_cross_attention_heads": encoder.num_cross_attention_heads,
+        **nearest_channels(config, num_input_channels)[0],
+        "self_attention_widening_factor": encoder.self_attention_widening_factor,
+        "cross_attention_widening_factor": encoder.cross_attention_widening_factor,
+        "hidden_act": next(
+            name for name, ours in ACTIVATIONS.items() if ours == encoder.activation
+        ),
+        "attention_probs_dropout_prob": encoder.dropout,
+        "initializer_range": encoder.init_scale if normal else DEFAULTS["initializer_range"],
+        "use_query_residual": encoder.cross_attention_residual,
+    }
+
+
+def nearest_channels(
+    config: PerceiverConfig, num_input_channels: int
+) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The settings that give attentions the channels they have, or as many of them as can be.
+
+    One setting rules cross- and self-attention; a self-attention gives as many channels as its
+    values have, so these are the latents'.
+
+    Args:
+        config: ours.
+        num_input_channels: channels of a token, position included.
+
+    Returns:
+        Their settings; and by our fields the channels wanted and those that the settings give.
+    """
+    encoder, channels = config.encoder, config.num_latent_channels
+    cross_qk = encoder.num_cross_attention_qk_channels or num_input_channels
+    self_qk = encoder.num_self_attention_qk_channels or channels
+    wanted = {
+        "encoder.num_cross_attention_qk_channels": cross_qk,
+        "encoder.num_cross_attention_v_channels": encoder.num_cross_attention_v_channels
+        or cross_qk,
+        "encoder.num_self_attention_qk_channels": self_qk,
+        "encoder.num_self_attention_v_channels": encoder.num_self_attention_v_channels or self_qk,
+    }
+    candidates = []
+    for qk, v, shape_for in itertools.product((None, cross_qk), (None, channels), ("kv", "q")):
+        given_cross = qk or (channels if shape_for == "q" else num_input_channels)
+        given_self = qk or channels
+        given = (given_cross, v or given_cross, given_self, v or given_self)
+        if given[-1] == channels:
+            choice = {
+                "qk_channels": qk,
+                "v_channels": v,
+                "cross_attention_shape_for_attention": shape_for,
+            }
+            pairs = dict(zip(wanted, zip(wanted.values(), given, strict=True), strict=True))
+            candidates.append((choice, pairs))
+    return min(candidates, key=lambda one: sum(want != got for want, got in one[1].values()))

@@ -1,0 +1,69 @@
+"""Our own releases: `model.safetensors` by path, `config.json`, a model card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from interop.foreign import Foreign
+from interop.rows import Row, row, table
+from perceiver_jax.card import ModelCard
+from perceiver_jax.config import from_dict, to_dict
+from perceiver_jax.models import PerceiverConfig, release, skeleton
+
+WHOSE = "perceiver_jax"
+
+
+def config(settings: Mapping[str, Any]) -> PerceiverConfig:
+    """The config from the field `model` of a release's `config.json`.
+
+    Raises:
+        ConfigError: an unknown field, or a value that cannot be.
+    """
+    return from_dict(PerceiverConfig, settings, "model")
+
+
+def settings(config: PerceiverConfig) -> dict[str, Any]:
+    """The inverse of `config`."""
+    return to_dict(config)
+
+
+def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+    """Nothing: whatever a config says can be released."""
+    return {}
+
+
+def rows(config: PerceiverConfig) -> list[Row]:
+    """Every parameter and statistic under its own path."""
+    structure = skeleton(config)
+    return table(row(path, path) for path in (*structure.params, *structure.stats))
+
+
+def read(source: Path) -> Foreign:
+    """A folder that `save_pretrained` wrote.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    released = release.read(source)
+    return Foreign(
+        arrays=released.arrays,
+        settings=to_dict(released.config),
+        labels=released.card.labels,
+        preprocessing=released.card.preprocessing,
+        origin=released.card.origin,
+        licence=released.card.licence,
+    )
+
+
+def write(destination: Path, foreign: Foreign) -> None:
+    """A folder, as `save_pretrained` writes it."""
+    card = ModelCard(
+        labels=foreign.labels,
+        preprocessing=foreign.preprocessing,
+        origin=foreign.origin,
+        licence=foreign.licence,
+    )
+    released = release.Release(
+        config=config(foreign.settings or {}), arrays=foreign.arrays, card=card
+    )
+    released.save(destination)

@@ -1,0 +1,151 @@
+"""DeepMind's ImageNet models, put together from Hugging Face's modules.
+
+- DeepMind's own code is no package that could be installed. Where the two part, this is DeepMind's
+  function: TensorFlow's padding, the tanh form of GELU, and no decoder residual where there is
+  none. The files made with DeepMind's code prove it (tests/parity/test_huggingface.py).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from interop.formats import deepmind
+from interop.formats.huggingface import image_classifier
+from interop.formats.huggingface.config_json import encoder_settings
+from interop.references.huggingface import (
+    exact_positions,
+    quiet,
+    stages,
+    transformers_perceiver,
+)
+from interop.references.torch_stages import Stages, load_arrays
+from interop.rows import load, save
+from perceiver_jax.adapters.conv_stem import stem_grid
+from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, skeleton
+from perceiver_jax.models.perceiver_config import check_half
+
+__all__ = ["build", "run", "stages"]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """A model with random weights, in eval mode.
+
+    Args:
+        settings: arguments of DeepMind's modules, as `deepmind.config` takes them.
+
+    Raises:
+        ReferenceMissing: transformers is not installed.
+    """
+    modeling = transformers_perceiver()
+    import torch
+
+    config = deepmind.config(settings)
+    encoder = check_half(config.encoder, ImageEncoderConfig, deepmind.WHOSE)
+    decoder = check_half(config.decoder, ClassificationDecoderConfig, deepmind.WHOSE)
+    channels = decoder.num_output_query_channels
+    common = modeling.PerceiverConfig(
+        **encoder_settings(config, image_classifier.num_input_channels(encoder)),
+        num_labels=decoder.num_classes,
+    )
+    with quiet():
+        preprocessor = modeling.PerceiverImagePreprocessor(common, **_preprocessor(encoder))
+        if encoder.preprocessing == "conv":
+            _pad_as_tensorflow(preprocessor.convnet)
+        model = torch.nn.Module()
+        model.perceiver = modeling.PerceiverModel(
+            common,
+            input_preprocessor=preprocessor,
+            decoder=modeling.PerceiverClassificationDecoder(
+                common,
+                num_channels=channels,
+                num_heads=decoder.num_cross_attention_heads,
+                qk_channels=decoder.num_cross_attention_qk_channels or channels,
+                v_channels=decoder.num_cross_attention_v_channels,
+                use_query_residual=decoder.cross_attention_residual,
+                trainable_position_encoding_kwargs={"num_channels": channels, "index_dims": 1},
+            ),
+        )
+    return exact_positions(model.eval())
+
+
+def run(
+    settings: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+) -> Stages:
+    """Builds a model, loads a checkpoint's weights into it and runs it.
+
+    Args:
+        settings: as for `build`.
+        arrays: the checkpoint's, by DeepMind's names, in torch's default type.
+        inputs: as of `interop.references.huggingface.stages`.
+
+    Raises:
+        ReferenceMissing: transformers is not installed.
+        MappingError: the arrays are not those of a model with these settings.
+    """
+    model = build(settings)
+    config = deepmind.config(settings)
+    structure = skeleton(config)
+    floats = next(model.parameters()).numpy(force=True).dtype
+    want = {
+        path: np.broadcast_to(np.zeros((), floats if x.dtype == np.float32 else x.dtype), x.shape)
+        for path, x in {**structure.params, **structure.stats}.items()
+    }
+    ours = load(deepmind.rows(config), arrays, want)
+    arrays = save(image_classifier.state_dict_rows(config), ours)
+    return stages(load_arrays(model, arrays), inputs)
+
+
+def _preprocessor(encoder: ImageEncoderConfig) -> dict[str, Any]:
+    """Arguments of a `PerceiverImagePreprocessor`."""
+    height, width, channels = encoder.image_shape
+    common: dict[str, Any] = {
+        "prep_type": encoder.preprocessing,
+        "spatial_downsample": 1,
+        "in_channels": channels,
+    }
+    if encoder.preprocessing == "conv1x1":
+        num_position_channels = encoder.num_position_channels or 256
+        return common | {
+            "out_channels": encoder.num_preprocessing_channels or 256,
+            "position_encoding_type": "trainable",
+            "project_pos_dim": encoder.num_projected_position_channels or num_position_channels,
+            "trainable_position_encoding_kwargs": {
+                "num_channels": num_position_channels,
+                "index_dims": height * width,
+            },
+        }
+    grid = (height, width)
+    if encoder.preprocessing == "conv":
+        common["out_channels"] = encoder.num_preprocessing_channels or 64
+        grid = stem_grid(grid, "same")
+    return common | {
+        "fourier_position_encoding_kwargs": {
+            "num_bands": encoder.num_frequency_bands,
+            "max_resolution": encoder.max_resolution or grid,
+        },
+    }
+
+
+def _pad_as_tensorflow(convnet: Any) -> None:
+    """Gives a `Conv2DDownsample` SAME padding, which puts the odd pixel at the end."""
+    import torch
+
+    def padding(size: int) -> Any:
+        def pad(module, arguments):
+            (images,) = arguments
+            sides = []
+            # torch counts from the last axis.
+            for length in reversed(images.shape[2:]):
+                total = max(2 * (-(-length // 2) - 1) + size - length, 0)
+                sides += [total // 2, total - total // 2]
+            # What is pooled is not negative, so zeros do not win.
+            return (torch.nn.functional.pad(images, sides),)
+
+        return pad
+
+    convnet.conv.zero_pad_2d = torch.nn.Identity()
+    convnet.conv.register_forward_pre_hook(padding(7))
+    convnet.max_pool.register_forward_pre_hook(padding(3))

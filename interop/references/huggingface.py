@@ -1,0 +1,152 @@
+"""Hugging Face's Perceivers as they are installed.
+
+- They make tables of positions in float32; where the model is float64, these are given to them.
+"""
+
+import contextlib
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from interop.references import ReferenceMissing
+from interop.references.torch_stages import Stages, load_arrays, recording
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The class that a `config.json` names, with random weights, in eval mode.
+
+    Args:
+        settings: of its `config.json`.
+
+    Raises:
+        ReferenceMissing: transformers is not installed.
+    """
+    modeling = transformers_perceiver()
+    (architecture,) = settings["architectures"]
+    with quiet():
+        model = getattr(modeling, architecture)(modeling.PerceiverConfig(**settings))
+    return exact_positions(model.eval())
+
+
+def transformers_perceiver() -> ModuleType:
+    """The module of transformers with everything of its Perceiver.
+
+    Raises:
+        ReferenceMissing: transformers or torch is not installed.
+    """
+    try:
+        with quiet():
+            import torch  # noqa: F401
+            from transformers.models.perceiver import modeling_perceiver
+    except ImportError as error:
+        raise ReferenceMissing(
+            f"Hugging Face's models are not installed ({error}); run: pip install "
+            "'transformers>=5.0' torch"
+        ) from error
+    return modeling_perceiver
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides warnings of the library's own code, of which users can change nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        yield
+
+
+def exact_positions(model: Any) -> Any:
+    """The model, computing Fourier features in float64 where that is torch's default type."""
+    import torch
+
+    if torch.get_default_dtype() != torch.float64:
+        return model
+    encoding = transformers_perceiver().PerceiverFourierPositionEncoding
+
+    def give_positions(module, arguments, keywords):
+        index_dims, batch_size = arguments[:2]
+        lines = [torch.linspace(-1.0, 1.0, size) for size in index_dims]
+        grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
+        pos = grid.reshape(1, -1, len(index_dims)).expand(batch_size, -1, -1)
+        return arguments, keywords | {"pos": pos}
+
+    for module in model.modules():
+        if isinstance(module, encoding):
+            module.register_forward_pre_hook(give_positions, with_kwargs=True)
+    return model
+
+
+def run(
+    settings: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+) -> Stages:
+    """Builds a model, loads weights into it and runs it.
+
+    Args:
+        settings: as for `build`.
+        arrays: its state dict.
+        inputs: as for `stages`.
+
+    Returns:
+        As of `stages`.
+
+    Raises:
+        ReferenceMissing: transformers is not installed.
+    """
+    return stages(load_arrays(build(settings), arrays), inputs)
+
+
+def forward(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
+    """The model's output for inputs as in `stages`, a tensor with gradients."""
+    import torch
+
+    images = np.ascontiguousarray(np.moveaxis(inputs["inputs"], -1, 1))
+    mask = inputs.get("input_mask")
+    return model.perceiver(
+        inputs=torch.from_numpy(images),
+        attention_mask=None if mask is None else torch.from_numpy(mask),
+    ).logits
+
+
+def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
+    """Runs an image classifier and records what its layers return, under our names.
+
+    Args:
+        model: as made by `build`.
+        inputs: `inputs`, images [B, H, W, c]; `input_mask`, [B, M] bool, True = a token.
+
+    Returns:
+        [(name of our stage, array)] in order of computation, `outputs` last.
+    """
+    import torch
+
+    perceiver = model.perceiver
+    crossed = perceiver.encoder.cross_attention
+    decoder = perceiver.decoder.decoder
+    modules = {
+        "encoder/inputs": perceiver.input_preprocessor,
+        "encoder/step/{}/cross_attention/attention": crossed.attention,
+        "encoder/step/{}/cross_attention/mlp": crossed,
+    }
+    for i, layer in enumerate(perceiver.encoder.self_attends):
+        modules[f"encoder/step/{{}}/block/layer/{i}/attention"] = layer.attention
+        modules[f"encoder/step/{{}}/block/layer/{i}/mlp"] = layer
+    modules |= {
+        "decoder/queries": decoder.output_position_encodings,
+        "decoder/cross_attention/attention": decoder.decoding_cross_attention.attention,
+        "decoder/cross_attention/mlp": decoder.decoding_cross_attention,
+    }
+    with recording(modules) as recorded, torch.no_grad():
+        outputs = forward(model, inputs)
+    # Blocks are applied again and again.
+    calls: Counter[str] = Counter()
+    result: Stages = []
+    for name, array in recorded:
+        result.append((name.format(calls[name]), array))
+        calls[name] += 1
+    return [*result, ("outputs", outputs.numpy(force=True))]

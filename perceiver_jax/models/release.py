@@ -1,0 +1,207 @@
+"""Our own format of released weights: `model.safetensors`, `config.json` and a model card.
+
+- The tensors are the flat dict of parameters and statistics, by path.
+- A folder can be put on a hub as it is; `config.json` is written last, so a folder that has one is
+  whole.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from perceiver_jax import params
+from perceiver_jax.card import ModelCard
+from perceiver_jax.config import from_dict, to_dict
+from perceiver_jax.errors import UserError
+from perceiver_jax.params import FORMAT_VERSION
+from perceiver_jax.typing import Model
+
+WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Release:
+    """A model as data: all that is needed to make it, use it and hand it on.
+
+    Attributes:
+        config: a `PerceiverConfig`.
+        arrays: parameters and statistics by path, NumPy's.
+        card: class names, preprocessing, origin, licence.
+    """
+
+    config: Any
+    arrays: Mapping[str, np.ndarray]
+    card: ModelCard = ModelCard()
+
+    def model(self) -> Model:
+        """The model, ready to call.
+
+        Raises:
+            ValueError: the arrays are not those of the config.
+        """
+        from perceiver_jax.models import skeleton
+
+        structure = skeleton(self.config)
+        arrays = {path: jnp.asarray(array) for path, array in self.arrays.items()}
+        statistics = {path: arrays.pop(path) for path in structure.stats if path in arrays}
+        model: Any = structure.bind(arrays, statistics)
+        model.card = self.card
+        return model
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the folder, over an earlier release if there is one.
+
+        Raises:
+            UserError: the path is that of a file.
+        """
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file; a release is a folder, so name another path")
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {path: np.array(array, order="C") for path, array in self.arrays.items()}
+        description = {
+            "format_version": FORMAT_VERSION,
+            "model": to_dict(self.config),
+            "card": to_dict(self.card),
+        }
+        _replace(
+            folder / WEIGHTS, lambda path: save_file(arrays, path, {"format": "perceiver_jax"})
+        )
+        _replace(folder / README, lambda path: path.write_text(readme(self), encoding="utf-8"))
+        _replace(folder / CONFIG, lambda path: path.write_text(json.dumps(description, indent=2)))
+
+
+class Releasable(nnx.Module):
+    """A model with a config, which can be released.
+
+    Attributes:
+        config: a `PerceiverConfig`.
+        card: class names, preprocessing, origin and licence, as far as they are known.
+    """
+
+    config: Any
+    card: ModelCard = ModelCard()
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **card: Any) -> None:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder.
+
+        Args:
+            folder: made if it is not there.
+            **card: fields of `ModelCard` to set: `labels`, `preprocessing`, `origin`, `licence`;
+                others stay as the model was loaded with.
+
+        Raises:
+            UserError: the path is that of a file.
+        """
+        release(self, **card).save(folder)
+
+
+def release(model: Releasable, **card: Any) -> Release:
+    """A model as data; fields of its card can be set."""
+    parameters, statistics = params.flatten(model)
+    arrays = {path: np.asarray(array) for path, array in {**parameters, **statistics}.items()}
+    return Release(config=model.config, arrays=arrays, card=dataclasses.replace(model.card, **card))
+
+
+def read(folder: str | os.PathLike[str]) -> Release:
+    """Reads a folder that `Release.save` wrote.
+
+    Raises:
+        UserError: it is none, or damaged, or of another version.
+    """
+    from perceiver_jax.models import PerceiverConfig
+
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no release of a model: it has no {name}")
+    try:
+        description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        version = description["format_version"]
+        tree, card = description["model"], description["card"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / CONFIG} does not describe a release ({error!r}); it needs the fields "
+            "format_version, model and card"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format_version {version}, this library reads {FORMAT_VERSION}; read it "
+            "with the version of perceiver_jax that wrote it"
+        )
+    return Release(
+        config=from_dict(PerceiverConfig, tree, "model"),
+        arrays=_tensors(folder / WEIGHTS),
+        card=from_dict(ModelCard, card, "card"),
+    )
+
+
+def readme(released: Release) -> str:
+    """The model card as text, with the metadata that hubs read."""
+    from perceiver_jax import models
+
+    structure = models.skeleton(released.config)
+    name = models.MODELS[type(released.config.encoder), type(released.config.decoder)].__name__
+    card = released.card
+    settings = json.dumps(to_dict(released.config), indent=2)
+    classes = f"\n\nIt tells {len(card.labels):,} classes apart." if card.labels else ""
+    return f"""---
+library_name: perceiver_jax
+tags: [perceiver, jax]
+license: {_licence_id(card.licence)}
+---
+
+# {name}
+
+A `perceiver_jax.models.{name}` of {params.count(structure.params):,} parameters.{classes}
+
+- **Where the weights come from:** {card.origin or "not recorded"}
+- **Their licence:** {card.licence or "not recorded; that of their origin applies"}
+
+```python
+from interop import load_pretrained
+
+model = load_pretrained("ours", "path/to/this/folder")
+```
+
+## Config
+
+```json
+{settings}
+```
+"""
+
+
+def _licence_id(licence: str | None) -> str:
+    """The identifier that hubs know, or `other`."""
+    known = {"CC BY 4.0": "cc-by-4.0", "Apache-2.0": "apache-2.0", "MIT": "mit"}
+    return known.get(licence or "", "other")
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Writes beside the path, then moves into place: a file under its name is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

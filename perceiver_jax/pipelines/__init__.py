@@ -1,0 +1,1 @@
+"""From what a person has to what a person wants: one file per task, all that it needs in it."""

@@ -1,0 +1,147 @@
+"""Pictures to class names with probabilities."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_jax.card import ImagePreprocessing
+from perceiver_jax.data.imagenet import imagenet_classes
+from perceiver_jax.data.preprocessing import preprocess
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import ImageEncoderConfig
+from perceiver_jax.models.release import Release
+
+BATCH_SIZE = 8
+"""Most images that the model sees at once."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+class Guess(NamedTuple):
+    """A class and how probable the model finds it."""
+
+    label: str
+    probability: float
+
+
+class ImageClassification:
+    """An image classifier with what it needs before and after.
+
+    Args:
+        release: the model; its card tells preprocessing and class names. A model of 1,000 classes
+            without names gets ImageNet's, one without preprocessing that of its kind: ImageNet's
+            for colours, pixels in [-1, 1] for grey.
+
+    Raises:
+        UserError: it is no image classifier.
+    """
+
+    def __init__(self, release: Release):
+        if not isinstance(release.config.encoder, ImageEncoderConfig):
+            raise UserError(
+                f"a model with a {type(release.config.encoder).__name__} does not classify images; "
+                "it takes one with an ImageEncoderConfig"
+            )
+        self.model = release.model()
+        image_shape = release.config.encoder.image_shape
+        self.preprocessing = release.card.preprocessing or usual_preprocessing(image_shape)
+        self.labels = release.card.labels or usual_labels(release.config.decoder.num_classes)
+        if self.preprocessing.image_shape != image_shape:
+            raise UserError(
+                f"the preprocessing makes images of {list(self.preprocessing.image_shape)}, the "
+                f"model takes {list(image_shape)}; correct the model's card"
+            )
+
+    def __call__(
+        self, pictures: Iterable[Path | str | np.ndarray], top: int = 5
+    ) -> list[list[Guess]]:
+        """The most probable classes of each picture, the best first.
+
+        Args:
+            pictures: image files, or arrays [h, w, 3 or 1] uint8.
+            top: how many classes.
+
+        Raises:
+            UserError: a file that is no image.
+        """
+        images = [
+            preprocess(p if isinstance(p, np.ndarray) else read_picture(p), self.preprocessing)
+            for p in pictures
+        ]
+        guesses = []
+        size = min(BATCH_SIZE, len(images))
+        for start in range(0, len(images), BATCH_SIZE):
+            part = images[start : start + BATCH_SIZE]
+            # Always the same batch size, so that the model is compiled once.
+            batch = np.stack(part + part[:1] * (size - len(part)))
+            guesses += [self._best(p, top) for p in _probabilities(self.model, batch)[: len(part)]]
+        return guesses
+
+    def _best(self, probabilities: np.ndarray, top: int) -> list[Guess]:
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        return [Guess(self.labels[i], float(probabilities[i])) for i in order]
+
+
+@jax.jit
+def _predict(model, images):
+    return jax.nn.softmax(model(images).astype(jnp.float32))
+
+
+def _probabilities(model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(_predict(model, images))
+
+
+def read_picture(path: Path | str) -> np.ndarray:
+    """An image file as [h, w, 3] uint8, turned as its camera says, transparency on white.
+
+    Raises:
+        UserError: there is no such file, or it is no image.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                rgba = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.asarray(upright.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"there is no image file {path}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those image files that lie in the folders, by name.
+
+    Raises:
+        UserError: a folder without any.
+    """
+    found = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise UserError(f"the folder {path} has no images ({', '.join(SUFFIXES)}) in it")
+        found += inside
+    return found
+
+
+def usual_preprocessing(image_shape: tuple[int, int, int]) -> ImagePreprocessing:
+    """ImageNet's for colours; for grey the whole picture, pixels in [-1, 1]."""
+    if image_shape[-1] == 3:
+        return ImagePreprocessing(image_shape=image_shape)
+    return ImagePreprocessing(image_shape=image_shape, crop=None, mean=(0.5,), std=(0.5,))
+
+
+def usual_labels(num_classes: int) -> tuple[str, ...]:
+    """ImageNet's names for 1,000 classes, otherwise numbers."""
+    if num_classes == len(imagenet_classes()):
+        return imagenet_classes()
+    return tuple(f"class {i}" for i in range(num_classes))

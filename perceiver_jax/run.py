@@ -1,0 +1,47 @@
+"""`python -m perceiver_jax.run TASK --source=… INPUT`: models on files."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from perceiver_jax.errors import UserError
+
+
+def classify_image(options: argparse.Namespace) -> None:
+    """Prints the most probable classes of each image."""
+    from perceiver_jax.pipelines.image_classification import ImageClassification, image_files
+    from perceiver_jax.pretrained import open_source
+
+    files = image_files(options.image)
+    classify = ImageClassification(open_source(options.source))
+    for file, guesses in zip(files, classify(files, options.top), strict=True):
+        print(file)
+        for label, probability in guesses:
+            print(f"  {probability:7.2%}  {label}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the command line and runs the task; an expected error ends in a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
+    tasks = parser.add_subparsers(metavar="TASK", required=True)
+
+    task = tasks.add_parser("classify-image", help="images to the most probable classes")
+    task.add_argument(
+        "--source",
+        required=True,
+        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
+    )
+    task.add_argument("--top", type=int, default=5, help="how many classes (default: 5)")
+    task.add_argument("image", type=Path, nargs="+", help="image files, or folders of them")
+    task.set_defaults(run=classify_image)
+
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Tiny models that several formats can express."""
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_jax import models
+from perceiver_jax.card import ImagePreprocessing, ModelCard
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageEncoderConfig,
+    MeanPoolDecoderConfig,
+    PerceiverConfig,
+)
+from perceiver_jax.models.release import Release
+
+CARD = ModelCard(
+    labels=("zero", "one", "two"),
+    preprocessing=ImagePreprocessing(image_shape=(224, 224, 3), resampling="pillow"),
+    origin="a test",
+    licence="MIT",
+)
+
+
+def classifier(activation="gelu_tanh", decoder=None, **encoder):
+    """Small images, and else what Hugging Face's class has: 64 bands of given frequencies."""
+    fields = {
+        "image_shape": (16, 16, 3),
+        "num_frequency_bands": 64,
+        "max_resolution": (224.0, 224.0),
+        "num_cross_attention_heads": 1,
+        "num_self_attention_heads": 2,
+        "num_self_attention_layers_per_block": 2,
+        "num_self_attention_blocks": 2,
+        "activation": activation,
+    }
+    usual = {
+        "num_classes": 3,
+        "num_output_query_channels": 8,
+        "num_cross_attention_heads": 1,
+        "activation": activation,
+    }
+    return PerceiverConfig(
+        encoder=ImageEncoderConfig(**(fields | encoder)),
+        decoder=ClassificationDecoderConfig(**(usual | (decoder or {}))),
+        num_latents=4,
+        num_latent_channels=8,
+    )
+
+
+def pooled():
+    """As lucidrains has it."""
+    common = {"activation": "geglu", "qkv_bias": False, "masked_rows": "uniform"}
+    return PerceiverConfig(
+        encoder=ImageEncoderConfig(
+            image_shape=(8, 8, 3),
+            num_frequency_bands=2,
+            max_resolution=(10.0, 10.0),
+            position_channel_order="lucidrains",
+            num_cross_attention_heads=1,
+            num_cross_attention_qk_channels=6,
+            cross_attention_widening_factor=4,
+            num_self_attention_heads=2,
+            num_self_attention_qk_channels=12,
+            num_self_attention_layers_per_block=2,
+            num_self_attention_blocks=2,
+            num_cross_attention_layers=2,
+            first_self_attention_block_shared=False,
+            self_attention_widening_factor=4,
+            **common,
+        ),
+        decoder=MeanPoolDecoderConfig(num_classes=3, norm=True),
+        num_latents=4,
+        num_latent_channels=8,
+    )
+
+
+@pytest.fixture(scope="session")
+def released():
+    """A function that fills a config with random weights: counts 3, all else normal."""
+
+    def make(config, seed=0):
+        rng = np.random.default_rng(seed)
+        structure = models.skeleton(config)
+        arrays = {
+            path: np.asarray(rng.normal(size=x.shape) + (len(x.shape) == 1), x.dtype)
+            if np.issubdtype(x.dtype, np.floating)
+            else np.full(x.shape, 3, x.dtype)
+            for path, x in {**structure.params, **structure.stats}.items()
+        }
+        for path in arrays:
+            if path.endswith("/var"):
+                arrays[path] = np.abs(arrays[path]) + np.float32(0.1)
+        return Release(config=config, arrays=arrays, card=CARD)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def outputs():
+    """A function that runs a release on images: `outputs(release, images)`."""
+    run = jax.jit(lambda model, images: model(images))
+    return lambda release, images: np.asarray(run(release.model(), images))

@@ -1,0 +1,107 @@
+"""`python -m interop`: what its commands print, write and return."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from interop import FORMATS, export_weights, import_weights
+from interop.__main__ import main
+from perceiver_jax.config import to_dict
+from tests.conftest import ROOT
+from tests.interop.conftest import classifier
+
+
+@pytest.fixture
+def release(released, tmp_path):
+    """A folder with a release of a tiny model that several formats can express."""
+    export_weights(released(classifier()), "ours", tmp_path / "release")
+    return tmp_path / "release"
+
+
+@pytest.mark.parametrize("name", ["deepmind", "huggingface", "krasserm", "ours"])
+def test_a_table_names_both_sides_of_every_parameter(name, capsys):
+    assert main(["table", name, "imagenet_fourier_position_encoding"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (latents,) = (line for line in lines if line.startswith("encoder/latents "))
+    theirs = {
+        "deepmind": "params/perceiver_encoder/~/trainable_position_encoding/pos_embs",
+        "huggingface": "perceiver.embeddings.latents",
+        "krasserm": "0.latent_provider._query",
+        "ours": "encoder/latents",
+    }
+    assert "[512, 1024]" in latents and latents.endswith(theirs[name])
+    assert lines[-1] == "48,440,627 parameters, 136 arrays"
+    assert len([line for line in lines if " ← " in line]) == 136
+    said = [line for line in lines if line.startswith("# ")]
+    assert bool(said) == (name == "krasserm")
+
+
+def test_a_table_takes_configs_of_every_kind(tmp_path, capsys):
+    (tmp_path / "ours.json").write_text(json.dumps(to_dict(classifier())))
+    theirs = FORMATS["krasserm"].settings(classifier("gelu", max_resolution=None))
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    for config in (tmp_path / "ours.json", tmp_path / "theirs.json"):
+        assert main(["table", "krasserm", f"--config={config}"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (latents,) = (line for line in lines if line.startswith("encoder/latents "))
+        assert "[4, 8]" in latents
+    for config in ("configs/mnist.py", "mnist"):
+        assert main(["table", "krasserm", f"--config={config}"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("907,212 parameters")
+    assert main(["table", "deepmind", "--config=imagenet_a:smoke"]) == 0
+    assert not capsys.readouterr().out.splitlines()[-1].startswith("48,440,627 parameters")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["table", "krasserm"], "give the config"),
+        (["table", "krasserm", "imagenet_fourier_position"], "did you mean 'imagenet_fourier_pos"),
+        (["table", "krasserm", "--config=nothing.json"], "nothing.json cannot be read"),
+        (["table", "torch", "mnist"], "there is no format 'torch'"),
+        (["convert", "--from", "ours", "nowhere", "--to", "krasserm", "x"], "no such file"),
+        (["export", "krasserm", "nowhere", "x"], "no such file"),
+        (["check", "krasserm", "nowhere"], "no such file"),
+    ],
+)
+def test_what_is_wrong_ends_in_a_sentence(arguments, complaint, capsys):
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and complaint in said
+
+
+def test_export_convert_import(release, tmp_path, capsys):
+    pickle, folder, again = (str(tmp_path / name) for name in ("x.pystate", "hf", "again"))
+    assert main(["export", "deepmind", str(release), pickle]) == 0
+    assert main(["convert", "--from", "deepmind", pickle, "--to", "huggingface", folder]) == 0
+    assert main(["import", "huggingface", folder, again]) == 0
+    said = capsys.readouterr().out
+    assert "read     " in said and f"written  {again}" in said
+    assert "note     encoder.masked_rows: 'zero' → 'uniform'" in said
+    before, after = (import_weights("ours", path).arrays for path in (release, again))
+    assert all((before[path] == after[path]).all() for path in before)
+    assert before.keys() == after.keys()
+
+
+def test_approximation_is_asked_for_and_measured(release, tmp_path, capsys):
+    arguments = ["export", "krasserm", str(release), str(tmp_path / "x")]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "encoder.activation: 'gelu_tanh' → 'gelu'" in said and "--approximate" in said
+    assert not (tmp_path / "x").exists()
+    assert main([*arguments, "--approximate"]) == 0
+    said = capsys.readouterr().out
+    assert "changed  encoder.activation: 'gelu_tanh' → 'gelu'" in said
+    assert "effect   outputs move by up to " in said
+
+
+def test_the_module_is_a_command(tmp_path):
+    command = [sys.executable, "-m", "interop", "table", "deepmind", "imagenet_conv_preprocessing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("48,646,522 parameters")
+    done = subprocess.run([*command[:4], "deepmind"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
