@@ -7,8 +7,11 @@
 import dataclasses
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from interop import rows
 from interop.expressible import Effect, nearest, remarks
@@ -195,12 +198,34 @@ def export_weights(
         module.write(Path(destination), foreign)
     except OSError as error:
         raise UserError(f"{destination} cannot be written: {error}") from error
+    written = module.read(Path(destination))
+    if not _same(written.arrays, foreign.arrays):
+        raise UserError(f"{destination} does not hold what was written; is the disk sound?")
     return Exported(
         destination=Path(destination),
         changes=changes,
         effect=effect,
-        remarks=remarks(module, config),
+        remarks=(*remarks(module, config), *_not_kept(foreign, written)),
     )
+
+
+def _same(written: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> bool:
+    return written.keys() == arrays.keys() and all(
+        np.array_equal(written[name], arrays[name]) for name in arrays
+    )
+
+
+def _not_kept(foreign: Foreign, written: Foreign) -> list[str]:
+    """What a format has no place for, besides parameters and settings."""
+    found = []
+    if foreign.labels and foreign.labels != written.labels:
+        found.append("names of the classes have no place in this format")
+    before, after = foreign.preprocessing, written.preprocessing
+    for field in ("crop", "mean", "std", "resampling") if before else ():
+        ours, theirs = getattr(before, field), getattr(after, field, None)
+        if ours != theirs:
+            found.append(f"preprocessing.{field}: {ours!r} → {theirs!r}")
+    return found
 
 
 def export_pretrained(

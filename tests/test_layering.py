@@ -128,6 +128,13 @@ def test_nothing_imports_interop_torch_or_tensorflow(name):
     assert "interop" not in packages(everything)
 
 
+@pytest.mark.parametrize("name", modules("interop"))
+def test_interop_imports_other_implementations_only_where_they_run(name):
+    everything, inner = modules("interop")[name]
+    others = {"torch", "transformers", "haiku", "perceiver", "perceiver_pytorch"}
+    assert not packages(set(everything) - set(inner)) & others
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_flax_is_known_in_few_places(name):
     if part(name) not in KNOW_NNX:
@@ -146,3 +153,10 @@ def test_importing_is_light(run_python, module):
     assert not loaded & heavy
     # The package itself does not even load jax, so that a version or a help text comes at once.
     assert module != PACKAGE or not loaded & {"jax", "flax"}
+
+
+def test_importing_interop_leaves_other_implementations_alone(run_python):
+    printed = run_python("import json, sys, interop; print(json.dumps(list(sys.modules)))")
+    loaded = packages(json.loads(printed.splitlines()[-1]))
+    assert "interop" in loaded
+    assert not loaded & {"torch", "transformers", "tensorflow", "huggingface_hub", "haiku"}

@@ -109,8 +109,8 @@ def image_preprocessing(settings: Mapping[str, Any], num_channels: int) -> Image
         "do_rescale": (settings.get("do_rescale", True), True),
         "do_normalize": (settings.get("do_normalize", True), True),
     }
-    if crops:
-        needed["size to crop_size by side"] = (size[0] * crop_size[1], size[1] * crop_size[0])
+    if crops and not np.isclose(size[0] / crop_size[0], size[1] / crop_size[1], rtol=0.01):
+        needed["crop_size"] = (crop_size, "of the shape of size")
     wrong = {name: got for name, (got, want) in needed.items() if got != want}
     if wrong or not np.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255):
         raise FileError(

@@ -185,6 +185,39 @@ def test_what_is_not_seen_in_outputs_is_remarked(released, tmp_path):
     assert "encoder.residual_dropout: 0.1 → 0.0" in said
 
 
+def test_what_a_format_has_no_place_for_is_remarked(released, tmp_path):
+    start = released(classifier(**KRASSERM))
+    said = export_weights(start, "deepmind", tmp_path / "x.npz").remarks
+    assert "names of the classes have no place in this format" in said
+    assert "preprocessing.resampling: 'pillow' → 'opencv'" in said
+    card = dataclasses.replace(
+        CARD, preprocessing=dataclasses.replace(CARD.preprocessing, resampling="opencv", crop=0.9)
+    )
+    start = dataclasses.replace(released(classifier()), card=card)
+    said = export_weights(start, "huggingface", tmp_path / "x").remarks
+    assert "preprocessing.resampling: 'opencv' → 'pillow'" in said
+    assert any("preprocessing.crop: 0.9 → 0.8" in remark for remark in said)
+    assert not export_weights(start, "ours", tmp_path / "y").remarks
+
+
+def test_what_was_written_is_read_again(released, tmp_path, monkeypatch):
+    """A disk that loses something is noticed before the original is thrown away."""
+    monkeypatch.setattr(
+        FORMATS["ours"], "write", lambda path, foreign: good(path, replaced_first(foreign))
+    )
+    with pytest.raises(UserError, match="does not hold what was written"):
+        export_weights(released(classifier()), "ours", tmp_path / "x")
+
+
+good = FORMATS["ours"].write
+
+
+def replaced_first(foreign):
+    arrays = dict(foreign.arrays)
+    first = next(iter(arrays))
+    return dataclasses.replace(foreign, arrays=arrays | {first: arrays[first] + 1})
+
+
 def test_a_model_goes_out_and_comes_in(released, outputs, tmp_path):
     model = released(classifier()).model()
     export_pretrained(model, "deepmind", tmp_path / "x.npz")

@@ -38,7 +38,7 @@ def read(source: Path) -> Foreign:
         foreign,
         settings=settings(PUBLISHED[name]()),
         labels=imagenet_classes(),
-        origin=f"DeepMind, Perceiver IO, {name}",
+        origin=f"DeepMind, Perceiver IO, {name} (recognised by its shapes)",
         licence="CC BY 4.0",
     )
 
