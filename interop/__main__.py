@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perceiver_jax.errors import UserError
+from perceiver_jax.errors import UserError, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,11 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 where a check found a difference or something is wrong.
     """
     options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: options.run(options))
 
 
 def _table(options: argparse.Namespace) -> int:

@@ -1,9 +1,8 @@
 """The table of a format for people to read."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from interop.ops import KEEP
 from interop.rows import Row
 from perceiver_jax.models import PerceiverConfig, skeleton
 
@@ -17,21 +16,32 @@ def describe(rows: Iterable[Row], config: PerceiverConfig) -> str:
     """
     structure = skeleton(config)
     shapes = {path: x.shape for path, x in (structure.params | structure.stats).items()}
-    cells = [_cells(row, shapes) for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    cells = [line for row in rows for line in _lines(row, shapes)]
+    widths = [max(len(line[i]) for line in cells) for i in range(3)]
     lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip()
-        for row in cells
+        "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[3]]).rstrip()
+        for line in cells
     ]
     total = sum(math.prod(x.shape) for x in structure.params.values())
     return "\n".join([*lines, f"{total:,} parameters, {len(shapes):,} arrays"])
 
 
-def _cells(row: Row, shapes: dict[str, tuple[int, ...]]) -> tuple[str, str, str, str]:
-    ours = " + ".join(row.ours) or "-"
-    shape = " + ".join(str(list(shapes[path])) for path in row.ours)
-    op = "" if row.default is not None else f"← {row.op.name}"
-    theirs = " + ".join(row.theirs)
+Line = tuple[str, str, str, str]
+"""Our path, its shape, the op, the foreign name with notes."""
+
+
+def _lines(row: Row, shapes: Mapping[str, tuple[int, ...]]) -> list[Line]:
+    """One line, or one for each of several parameters that are a single tensor elsewhere."""
     tied = f"  (also {', '.join(row.tied)})" if row.tied else ""
     note = f"  # {row.note}" if row.note else ""
-    return ours, shape, "" if row.op is KEEP and not row.ours else op, theirs + tied + note
+    theirs = " + ".join(row.theirs) + tied + note
+    if not row.ours:
+        return [("-", "", "", theirs)]
+    first, *others = (str(list(shapes[path])) for path in row.ours)
+    return [
+        (row.ours[0], first, f"← {row.op.name}", theirs),
+        *(
+            (path, shape, "", "(in the same)")
+            for path, shape in zip(row.ours[1:], others, strict=True)
+        ),
+    ]

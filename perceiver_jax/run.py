@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perceiver_jax.errors import UserError
+from perceiver_jax.errors import run_command
 
 
 def classify_image(options: argparse.Namespace) -> None:
@@ -21,8 +21,8 @@ def classify_image(options: argparse.Namespace) -> None:
             print(f"  {probability:7.2%}  {label}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parses the command line and runs the task; an expected error ends in a sentence."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the command line and runs the task; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
     tasks = parser.add_subparsers(metavar="TASK", required=True)
 
@@ -37,11 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     task.set_defaults(run=classify_image)
 
     options = parser.parse_args(arguments)
-    try:
-        options.run(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    return run_command(lambda: options.run(options))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

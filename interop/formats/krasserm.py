@@ -23,7 +23,7 @@ from interop.formats.settings import (
     settings_beside,
     write_settings_beside,
 )
-from interop.ops import TRANSPOSE
+from interop.formats.torch_layers import linear, norm
 from interop.rows import Arrays, Row, ignore, row, table
 from perceiver_jax.config import ConfigError, from_dict
 from perceiver_jax.core.position import fourier_features, linear_positions
@@ -300,19 +300,6 @@ def mlp(ours: str, theirs: str) -> list[Row]:
         *linear(f"{ours}/mlp/hidden", f"{theirs}.1"),
         *linear(f"{ours}/mlp/output", f"{theirs}.3"),
     ]
-
-
-def linear(ours: str, theirs: str) -> list[Row]:
-    """A `torch.nn.Linear`."""
-    return [
-        row(f"{ours}/kernel", f"{theirs}.weight", TRANSPOSE),
-        row(f"{ours}/bias", f"{theirs}.bias"),
-    ]
-
-
-def norm(ours: str, theirs: str) -> list[Row]:
-    """A `torch.nn.LayerNorm`."""
-    return [row(f"{ours}/scale", f"{theirs}.weight"), row(f"{ours}/bias", f"{theirs}.bias")]
 
 
 def fourier_buffer(encoder: ImageEncoderConfig, theirs: str) -> Row:

@@ -23,8 +23,9 @@ from interop.formats.huggingface.config_json import (
     layer_fields,
     nearest_channels,
 )
-from interop.formats.huggingface.layers import conv_stem, cross_layer, linear, pointwise, self_layer
+from interop.formats.huggingface.layers import conv_stem, cross_layer, pointwise, self_layer
 from interop.formats.settings import check_settings, layer_settings
+from interop.formats.torch_layers import linear
 from interop.rows import Row, row, table
 from perceiver_jax.config import KIND, ConfigError, from_dict
 from perceiver_jax.core.position import num_fourier_channels

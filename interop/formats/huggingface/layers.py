@@ -6,7 +6,8 @@
 
 import numpy as np
 
-from interop.ops import CONV2D, TRANSPOSE, Op
+from interop.formats.torch_layers import linear, norm
+from interop.ops import CONV2D, Op
 from interop.rows import Row, row
 
 
@@ -48,25 +49,12 @@ def mlp(ours: str, theirs: str) -> list[Row]:
     ]
 
 
-def linear(ours: str, theirs: str) -> list[Row]:
-    """A `torch.nn.Linear`."""
-    return [
-        row(f"{ours}/kernel", f"{theirs}.weight", TRANSPOSE),
-        row(f"{ours}/bias", f"{theirs}.bias"),
-    ]
-
-
 def pointwise(ours: str, theirs: str) -> list[Row]:
     """A 1×1 `torch.nn.Conv2d`, to us a projection."""
     return [
         row(f"{ours}/kernel", f"{theirs}.weight", POINTWISE),
         row(f"{ours}/bias", f"{theirs}.bias"),
     ]
-
-
-def norm(ours: str, theirs: str) -> list[Row]:
-    """A `torch.nn.LayerNorm`."""
-    return [row(f"{ours}/scale", f"{theirs}.weight"), row(f"{ours}/bias", f"{theirs}.bias")]
 
 
 def conv_stem(ours: str, theirs: str) -> list[Row]:
