@@ -6,15 +6,9 @@
 - This package imports `perceiver_jax`, never the other way round, and no format imports torch.
 """
 
-from interop.conversion import (
-    Exported,
-    convert,
-    export_pretrained,
-    export_weights,
-    import_weights,
-    load_pretrained,
-)
+from interop.exporting import Exported, convert, export_pretrained, export_weights
 from interop.formats import FORMATS
+from interop.importing import import_weights, load_pretrained
 from interop.rows import MappingError, load, save
 
 __all__ = [

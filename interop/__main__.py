@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     from interop.configs import find_config
-    from interop.conversion import find_format
     from interop.expressible import nearest
+    from interop.importing import find_format
     from interop.printing import describe
 
     module = find_format(options.format)
@@ -56,7 +56,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from interop.conversion import import_weights
+    from interop.importing import import_weights
 
     config = _config(options, options.source_format)
     return _write(options, import_weights(options.source_format, options.source, config=config))
@@ -70,7 +70,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _write(options: argparse.Namespace, found: Any) -> int:
-    from interop.conversion import export_weights
+    from interop.exporting import export_weights
     from perceiver_jax import models, params
 
     structure = models.skeleton(found.config)
@@ -97,7 +97,7 @@ def _write(options: argparse.Namespace, found: Any) -> int:
 
 def _config(options: argparse.Namespace, format: str):  # noqa: A002
     from interop.configs import find_config
-    from interop.conversion import find_format
+    from interop.importing import find_format
 
     module: ModuleType = find_format(format)
     return None if options.config is None else find_config(options.config, module)

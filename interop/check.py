@@ -3,9 +3,11 @@
 - In float64 on both sides: what differs then differs in the function, not in rounding.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ import jax
 import numpy as np
 
 from interop import rows
-from interop.conversion import find_format, read
 from interop.example import example_inputs
 from interop.files import npz
+from interop.importing import find_format, read
 from interop.references import ReferenceMissing
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
@@ -51,10 +53,10 @@ class Stage:
     def compare(cls, name: str, ours: Any, theirs: np.ndarray) -> "Stage":
         """Measures; axes of size 1 may stand for repetition."""
         ours = np.asarray(ours)
-        try:
-            difference = float(np.abs(ours - theirs).max())
-        except ValueError:
-            difference = np.inf
+        difference = np.inf
+        if ours.ndim == theirs.ndim:
+            with contextlib.suppress(ValueError):
+                difference = float(np.abs(ours - theirs).max())
         return cls(name, ours.shape, difference, float(np.abs(theirs).max()))
 
 
@@ -80,9 +82,11 @@ def check(
     Raises:
         UserError: the weights cannot be read, or there is no reference to run.
     """
+    module = find_format(format)
+    if importlib.util.find_spec("torch") is None:
+        raise ReferenceMissing("a check needs torch; run: pip install 'perceiver-flax[torch]'")
     import torch
 
-    module = find_format(format)
     try:
         reference = importlib.import_module(f"interop.references.{format}")
     except ModuleNotFoundError as error:
@@ -102,12 +106,19 @@ def check(
         torch.set_default_dtype(torch.float64)
         try:
             theirs = reference.run(foreign.settings or module.settings(config), arrays, inputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the reference implementation does not take this: {str(error)[:500]}"
+            ) from error
         finally:
             torch.set_default_dtype(before)
         if perturb is not None:
             ours[perturb] = _perturbed(ours, perturb)
         model: Any = Release(config=config, arrays=ours).model()
-        stages = model.stages(**inputs)
+        try:
+            stages = model.stages(**inputs)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"our model does not take this batch: {error}") from error
         return [Stage.compare(name, stages[name], array) for name, array in theirs]
 
 
@@ -165,7 +176,10 @@ def _inputs(batch: Path) -> dict[str, np.ndarray]:
 def _perturbed(arrays: Mapping[str, np.ndarray], path: str) -> np.ndarray:
     if path not in arrays:
         near = difflib.get_close_matches(path, arrays, n=3)
-        raise UserError(f"there is no parameter '{path}'; near are {', '.join(near) or 'none'}")
+        raise UserError(
+            f"there is no parameter '{path}'; near are {', '.join(near) or 'none'}"
+            "; all of them: python -m interop table ours --config=..."
+        )
     array = arrays[path]
     noise = np.random.default_rng(0).standard_normal(array.shape)
     return array + 1e-3 * max(np.abs(array).max(), 1e-3) * noise

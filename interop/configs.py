@@ -45,9 +45,9 @@ def _of_experiment(name: str) -> PerceiverConfig:
     except UserError as error:
         known = [*PUBLISHED, *shipped_configs()]
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f", did you mean '{near[0]}'?" if near else ""
         raise UserError(
-            f"'{name}' is no config{hint} Name a JSON file, a config file, or one of "
+            f"'{name}' is no config{hint}; name a JSON file, a config file, or one of "
             f"{', '.join(known)}"
         ) from error
     get_config = runpy.run_path(str(file))["get_config"]

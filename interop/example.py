@@ -10,6 +10,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
     QueryDecoderConfig,
 )
+from perceiver_jax.models.perceiver_config import check_half
 
 GRID_SIDE = 7
 NUM_QUERIES = 5
@@ -40,5 +41,5 @@ def example_inputs(
 def _input_shape(encoder: Any) -> tuple[int, ...]:
     if isinstance(encoder, ImageEncoderConfig):
         return encoder.image_shape
-    assert isinstance(encoder, ArrayEncoderConfig)
-    return (*[GRID_SIDE] * encoder.num_axes, encoder.num_input_channels)
+    arrays = check_half(encoder, ArrayEncoderConfig, "an example")
+    return (*[GRID_SIDE] * arrays.num_axes, arrays.num_input_channels)

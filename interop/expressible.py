@@ -20,6 +20,7 @@ REMARKS = {
     "masked_rows": "what an example gets of which every element is masked out",
     "dropout": "dropout of attention weights, in training only",
     "residual_dropout": "dropout of residual branches, in training only",
+    "compute_dtype": "precision of products; parameters are float32 in either case",
     "mlp_residual_dropout": "dropout of MLPs, in training only",
     "input_dropout": "dropout of input tokens, in training only",
     "latent_dropout": "dropout of latents, in training only",

@@ -63,9 +63,34 @@ class MappingError(UserError):
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
-        lines = [f"{kind:<10} {name}: {detail}" for kind, name, detail in problems]
-        number = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        lines = [f"{kind:<10} {name}: {detail}" for kind, name, detail in problems[:SHOWN]]
+        if len(problems) > SHOWN:
+            counts = Counter(problem.kind for problem in problems)
+            lines.append(
+                f"and more: {', '.join(f'{n} {kind}' for kind, n in counts.items())} in all"
+            )
+        number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines += _hints(problems)
         super().__init__("\n  ".join([f"weights do not fit, {number}:", *lines]))
+
+
+SHOWN = 20
+"""Most problems that the message of a `MappingError` lists; the error holds all of them."""
+
+
+def _hints(problems: list[Problem]) -> list[str]:
+    """What many problems together suggest."""
+    missing = {problem.name for problem in problems if problem.kind == "missing"}
+    unexpected = [problem.name for problem in problems if problem.kind == "unexpected"]
+    hints = []
+    for prefix in {name[: -len(other)] for name in unexpected[:1] for other in missing}:
+        if prefix and all(name.removeprefix(prefix) in missing for name in unexpected):
+            hints.append(f"the names in the file start with '{prefix}': save them without it")
+    if any(problem.kind == "dtype" for problem in problems):
+        hints.append("convert the arrays to the wanted type before saving the file")
+    if missing and unexpected and not hints:
+        hints.append("is this the right format, and the right config (--config)?")
+    return hints
 
 
 def row(

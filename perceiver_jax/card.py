@@ -1,6 +1,7 @@
 """What a user of weights has to know: class names, preprocessing, where they come from."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from perceiver_jax.config import setting
@@ -40,6 +41,17 @@ class ImagePreprocessing:
                     f"preprocessing.{name}={values} has {len(values)} numbers for images of "
                     f"{channels} channels; give one, or one for each"
                 )
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"preprocessing.{name}={values} is not of finite numbers")
+        if min(self.std) <= 0:
+            raise ValueError(
+                f"preprocessing.std={self.std} divides pixels; its numbers must be greater than 0"
+            )
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(
+                f"preprocessing.crop={self.crop}, but a fraction of the short side lies in "
+                "(0, 1]; None keeps the whole picture"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -167,7 +167,8 @@ def _convert_part(classes: list[Any], value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}={value!r} is not a group of fields")
     by_name = {cls.__name__: cls for cls in classes}
-    kind = value.get(KIND, None) if len(classes) > 1 else classes[0].__name__
+    # What was saved when there was no choice yet has no kind: it is of the first.
+    kind = value.get(KIND, classes[0].__name__) if len(classes) > 1 else classes[0].__name__
     if kind not in by_name:
         raise ConfigError(f"{where}.{KIND}={kind!r} is not valid; it takes {', '.join(by_name)}")
     return from_dict(by_name[kind], value, where)

@@ -38,6 +38,12 @@ def open_source(source: str) -> Release:
             f"there is no workdir {source}; name one, or FORMAT:PATH-OR-HUB-ID as in "
             "huggingface:deepmind/vision-perceiver-fourier"
         )
+    if not (Path(source) / "checkpoints").is_dir():
+        raise UserError(
+            f"{source} is no workdir of a run, it has no folder checkpoints; of weights, name the "
+            f"format as well: ours:{source} for a release, huggingface:{source} for a folder of "
+            "transformers"
+        )
     return _open_run(Path(source), None)
 
 

@@ -21,6 +21,13 @@ def classify_image(options: argparse.Namespace) -> None:
             print(f"  {probability:7.2%}  {label}")
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the task; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True,
         help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
     )
-    task.add_argument("--top", type=int, default=5, help="how many classes (default: 5)")
+    task.add_argument("--top", type=positive, default=5, help="how many classes (default: 5)")
     task.add_argument("image", type=Path, nargs="+", help="image files, or folders of them")
     task.set_defaults(run=classify_image)
 

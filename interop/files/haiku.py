@@ -115,14 +115,14 @@ class _Dtype(Built):
         elif isinstance(code, str) and DTYPE.fullmatch(code):
             self.dtype = np.dtype(code)
         else:
-            shown = getattr(code, "name", code)
-            raise PickleError(f"an array of dtype {shown!r}, expected numbers")
+            told = pickles.shown(code.name if isinstance(code, Global) else code)
+            raise PickleError(f"an array of dtype {told}, expected numbers")
 
     def build(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or any(state[2:5]):
             raise PickleError("a dtype with fields, expected numbers")
         if state[1] not in ("<", ">", "|", "="):
-            raise PickleError(f"byte order {state[1]!r}")
+            raise PickleError(f"byte order {pickles.shown(state[1])}")
         if state[1] != "|":
             self.dtype = self.dtype.newbyteorder(state[1])
 

@@ -101,9 +101,24 @@ def load(
             return _Machine(file, allowed, storage).run()
     except PickleError:
         raise
-    except (ValueError, TypeError, IndexError, OverflowError, struct.error) as error:
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        struct.error,
+    ) as error:
         # What broken bytes do to pickletools, and wrong arguments to a stand-in.
         raise PickleError(f"damaged pickle: {error}") from None
+
+
+def shown(value: Any) -> str:
+    """A value for a message: text in quotes, of anything else only the type.
+
+    Python cannot show tuples that lie in one another some thousand deep.
+    """
+    return repr(value) if isinstance(value, str) else type(value).__name__
 
 
 def encoder(limit: int) -> Global:
@@ -117,7 +132,7 @@ def encoder(limit: int) -> Global:
     def encode(text: str, encoding: str = "latin1") -> bytes:
         nonlocal left
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise PickleError(f"_codecs.encode with {encoding!r}, expected text and 'latin1'")
+            raise PickleError(f"_codecs.encode with {shown(encoding)}, expected text and 'latin1'")
         left -= len(text)
         if left < 0:
             raise PickleError(f"bytes written as text sum up to more than {limit}")
@@ -153,8 +168,8 @@ class _Machine:
             else:
                 method = getattr(self, f"on_{name.lower()}", None)
                 if method is None:
-                    shown = f"{name} {argument!r}" if isinstance(argument, str) else name
-                    raise PickleError(f"opcode {shown}, which files of weights do not use")
+                    told = f"{name} {argument!r}" if isinstance(argument, str) else name
+                    raise PickleError(f"opcode {told}, which files of weights do not use")
                 method(argument)
         raise PickleError("its end is missing")
 

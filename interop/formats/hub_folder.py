@@ -1,9 +1,11 @@
 """Folders as Hugging Face's `save_pretrained` writes them: config, weights, preprocessing.
 
-- `config.json` is written last: a folder that has one is whole.
+- `config.json` is removed first and written last: a folder that has one is whole.
 """
 
 import dataclasses
+import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ WEIGHTS, INDEX, TORCH_WEIGHTS = (
 )
 FILES = (CONFIG, PREPROCESSING, WEIGHTS, INDEX, TORCH_WEIGHTS, "model-*.safetensors")
 """What a folder may hold, as patterns of file names."""
+PROVENANCE = ("origin", "licence")
+"""Entries of `config.json` that say where weights come from; ours."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ def read(folder: Path, num_channels: int = 3) -> HubFolder:
 
 
 def write(folder: Path, contents: HubFolder, **processor: Any) -> None:
-    """Writes a folder, over an earlier one if there is one.
+    """Writes a folder, over an earlier one if there is one, of which no other weights stay.
 
     Args:
         folder: made if it is not there.
@@ -84,12 +88,15 @@ def write(folder: Path, contents: HubFolder, **processor: Any) -> None:
         **processor: further entries of `preprocessor_config.json`.
 
     Raises:
-        FileError: the path is that of a file.
+        FileError: the path is that of a file, or cannot be written to.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; this format is a folder, so name another path")
     folder.mkdir(parents=True, exist_ok=True)
+    _remove(folder / CONFIG)
     safetensors_files.write(folder / WEIGHTS, contents.arrays, {"format": "pt"})
+    for name in (INDEX, TORCH_WEIGHTS, PREPROCESSING):
+        _remove(folder / name)
     if contents.preprocessing is not None:
         write_json(folder / PREPROCESSING, processor_settings(contents.preprocessing) | processor)
     write_json(folder / CONFIG, contents.config)
@@ -99,9 +106,9 @@ def image_preprocessing(settings: Mapping[str, Any], num_channels: int) -> Image
     """Ours from the settings of a `PerceiverImageProcessor`.
 
     Raises:
-        FileError: it does something that ours does not.
+        FileError: it does something that ours does not, or an entry makes no sense.
     """
-    size, crop_size = (_sides(settings.get(name, usual)) for name, usual in _SIZES.items())
+    size = height, width = _sides(settings, "size")
     crops = settings.get("do_center_crop", True)
     resizes = settings.get("do_resize", True)
     needed = {
@@ -109,33 +116,50 @@ def image_preprocessing(settings: Mapping[str, Any], num_channels: int) -> Image
         "do_rescale": (settings.get("do_rescale", True), True),
         "do_normalize": (settings.get("do_normalize", True), True),
     }
-    if crops and not np.isclose(size[0] / crop_size[0], size[1] / crop_size[1], rtol=0.01):
-        needed["crop_size"] = (crop_size, "of the shape of size")
     wrong = {name: got for name, (got, want) in needed.items() if got != want}
-    if wrong or not np.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255):
+    factor = settings.get("rescale_factor", 1 / 255)
+    if not _is_number(factor) or not math.isclose(factor, 1 / 255, rel_tol=1e-5):
+        wrong["rescale_factor"] = factor
+    crop = None
+    if crops:
+        crop_height, crop_width = _sides(settings, "crop_size")
+        crop = height / crop_height
+        if not math.isclose(crop, width / crop_width, rel_tol=0.01):
+            wrong["crop_size"] = settings["crop_size"]
+    if wrong:
+        asked = ", ".join(f"{name}={reprlib.repr(got)}" for name, got in wrong.items())
         raise FileError(
-            f"{PREPROCESSING} asks for {wrong or 'another rescale_factor'}, which this library "
-            "does not do; give images that are already preprocessed"
+            f"{PREPROCESSING} asks for {asked}, which this library does not do; give images that "
+            "are already preprocessed"
         )
     if crops and not resizes:
         raise FileError(f"{PREPROCESSING} crops without resizing, which this library does not do")
-    return ImagePreprocessing(
-        image_shape=(*size, num_channels),
-        crop=size[0] / crop_size[0] if crops else None,
-        mean=_numbers(settings.get("image_mean", ImagePreprocessing().mean)),
-        std=_numbers(settings.get("image_std", ImagePreprocessing().std)),
-        resampling="pillow",
-    )
+    if not resizes and "size" not in settings:
+        raise FileError(
+            f"{PREPROCESSING} has do_resize=False and no size; add the size that pictures have"
+        )
+    try:
+        return ImagePreprocessing(
+            image_shape=(*size, num_channels),
+            crop=crop,
+            mean=_numbers(settings, "image_mean", ImagePreprocessing().mean, num_channels),
+            std=_numbers(settings, "image_std", ImagePreprocessing().std, num_channels),
+            resampling="pillow",
+        )
+    except FileError:
+        raise
+    except ValueError as error:
+        raise FileError(f"{PREPROCESSING} cannot be used: {error}") from error
 
 
-_SIZES = {"size": {"height": 224, "width": 224}, "crop_size": {"height": 256, "width": 256}}
+_SIZES = {"size": 224, "crop_size": 256}
 
 
 def processor_settings(preprocessing: ImagePreprocessing) -> dict[str, Any]:
     """Settings of a `PerceiverImageProcessor`; its resampling is always Pillow's."""
     height, width, _ = preprocessing.image_shape
     crop = preprocessing.crop
-    sides = [height, width] if crop is None else [round(height / crop), round(width / crop)]
+    sides = [height, width] if crop is None else [_uncropped(n, crop) for n in (height, width)]
     return {
         "image_processor_type": "PerceiverImageProcessor",
         "do_center_crop": crop is not None,
@@ -155,9 +179,15 @@ def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Class names from `id2label`, in order; empty where they are only `LABEL_0` and so on.
 
     Raises:
-        FileError: the ids do not count from 0.
+        FileError: there is no mapping, or its ids do not count from 0.
     """
-    names = {str(i): str(name) for i, name in (config.get("id2label") or {}).items()}
+    given = config.get("id2label")
+    if not isinstance(given, Mapping | None):
+        raise FileError(
+            f"{CONFIG} has id2label={reprlib.repr(given)}; it takes names by id, as in "
+            '{"0": "cat", "1": "dog"}'
+        )
+    names = {str(i): str(name) for i, name in (given or {}).items()}
     if not names or all(name == f"LABEL_{i}" for i, name in names.items()):
         return ()
     try:
@@ -174,12 +204,58 @@ def label_settings(names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _sides(size: Any) -> tuple[int, int]:
-    """A size that is a number, or has a height and a width."""
+def _sides(settings: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """A size that is one number, or has a height and a width."""
+    size: Any = settings.get(name, _SIZES[name])
+    sides: tuple[Any, Any] = (size, size)
     if isinstance(size, Mapping):
-        return int(size["height"]), int(size["width"])
-    return int(size), int(size)
+        sides = (size.get("height"), size.get("width"))
+    whole = name == "size"
+    if not all(_is_number(n) and n >= 1 and (n % 1 == 0 or not whole) for n in sides):
+        kind = "a whole number" if whole else "a number"
+        raise FileError(
+            f"{PREPROCESSING} has {name}={reprlib.repr(size)}; it takes {kind} from 1 on, or a "
+            "height and a width"
+        )
+    return (int(sides[0]), int(sides[1])) if whole else sides
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
-    return tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),)
+def _uncropped(side: int, crop: float) -> float:
+    """What the image processor divides a side by to get the fraction, whole where it can be."""
+    exact = side / crop
+    near = (round(exact), exact, math.nextafter(exact, 0), math.nextafter(exact, math.inf))
+    # Not below the fraction, as the processor rounds the side of the square down.
+    return min((n for n in near if side / n >= crop), key=lambda n: side / n)
+
+
+def _numbers(
+    settings: Mapping[str, Any], name: str, usual: tuple[float, ...], num_channels: int
+) -> tuple[float, ...]:
+    given = settings.get(name, usual)
+    values = given if isinstance(given, list | tuple) else [given]
+    if len(values) not in (1, num_channels) or not all(map(_is_number, values)):
+        raise FileError(
+            f"{PREPROCESSING} has {name}={reprlib.repr(given)}; it takes one number, or one for "
+            f"each of {num_channels} channels"
+        )
+    return tuple(map(float, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot replace {path}: {error.strerror}") from error
+
+
+def provenance(known: Any) -> dict[str, str]:
+    """Origin and licence, from a `config.json` or a `Foreign`, as far as they are known.
+
+    Their libraries keep entries of `config.json` that they do not know.
+    """
+    values = known if isinstance(known, Mapping) else vars(known)
+    return {name: str(values[name]) for name in PROVENANCE if values.get(name)}

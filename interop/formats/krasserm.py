@@ -35,9 +35,13 @@ BUFFER_TOLERANCE = 1e-4
 
 WHOSE = "krasserm's ImageClassifier"
 MODEL_TYPE = "perceiver-io-image-classifier"
+LIGHTNING_VERSION = "2.0.0"
+"""Of the layout of checkpoints; Lightning migrates what is older than itself."""
+STATE_DICTS = (".pt", ".pth", ".bin", ".safetensors")
+"""Endings of files with a state dict alone."""
 WRAPPERS = ("model.", "backend_model.")
 """Prefixes of names in files of Lightning and of Hugging Face's interface."""
-NOT_OF_THE_MODEL = ("params", "optimizer_init", "lr_scheduler_init")
+NOT_OF_THE_MODEL = ("params", "optimizer_init", "lr_scheduler_init", "_instantiator")
 """Hyper-parameters of Lightning modules that say how a model was trained."""
 
 
@@ -58,6 +62,11 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
         # Says what to train, not what to compute.
         half.pop("freeze", None)
         half["masked_rows"] = "uniform"
+    if encoder.get("num_frequency_bands") == 0:
+        raise ConfigError(
+            "num_frequency_bands=0 gives bare coordinates there, which this library does not know; "
+            "its own num_frequency_bands=0 leaves positions out"
+        )
     # The reference's image classifier has one query, whatever this setting says.
     decoder["num_output_queries"] = 1
     halves = {
@@ -133,7 +142,10 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
     """
     encoder, decoder = classifier_halves(config, WHOSE)
     grid = tuple(map(float, encoder.image_shape[:-1]))
+    bands = encoder.num_frequency_bands
     return {
+        # None there would be bare coordinates.
+        "encoder.num_frequency_bands": (bands, max(bands, 1)),
         "encoder.preprocessing": (encoder.preprocessing, "pixels"),
         "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
         "encoder.max_resolution": (encoder.max_resolution or grid, grid),
@@ -186,34 +198,46 @@ def _read_folder(folder: Path) -> Foreign:
         settings=settings,
         labels=hub_folder.labels(contents.config),
         preprocessing=contents.preprocessing,
+        **hub_folder.provenance(contents.config),
     )
 
 
 def write(destination: Path, foreign: Foreign) -> None:
-    """A Lightning checkpoint (`.ckpt`), a state dict (`.pt`), or a folder for the HF interface.
+    """A Lightning checkpoint (`.ckpt`), a state dict, or a folder for the Hugging Face interface.
 
     Hyper-parameters of a Lightning checkpoint are plain dicts: to load it with the reference's
     Lightning module, give its `encoder` and `decoder` configs as arguments.
     """
     if destination.suffix == ".ckpt":
-        hyperparameters = {"hyper_parameters": dict(foreign.settings or {})}
-        torch_files.write(destination, foreign.arrays, hyperparameters, prefix="model.")
-    elif destination.suffix == ".pt":
-        torch_files.write(destination, foreign.arrays)
+        rest = {
+            "pytorch-lightning_version": LIGHTNING_VERSION,
+            "hyper_parameters": dict(foreign.settings or {}),
+        }
+        torch_files.write(destination, foreign.arrays, rest, prefix="model.")
+    elif destination.suffix in STATE_DICTS:
+        if destination.suffix == ".safetensors":
+            safetensors_files.write(destination, foreign.arrays)
+        else:
+            torch_files.write(destination, foreign.arrays)
         write_settings_beside(destination, foreign.settings)
     else:
-        arrays = {f"backend_model.{name}": array for name, array in foreign.arrays.items()}
-        config = {
-            "model_type": MODEL_TYPE,
-            "architectures": ["PerceiverImageClassifier"],
-            "is_decoder": False,
-            "model_config": foreign.settings,
-            **hub_folder.label_settings(foreign.labels),
-        }
-        contents = hub_folder.HubFolder(
-            config=config, arrays=arrays, preprocessing=foreign.preprocessing
-        )
-        hub_folder.write(destination, contents, channels_last=True)
+        _write_folder(destination, foreign)
+
+
+def _write_folder(folder: Path, foreign: Foreign) -> None:
+    arrays = {f"backend_model.{name}": array for name, array in foreign.arrays.items()}
+    config = {
+        "model_type": MODEL_TYPE,
+        "architectures": ["PerceiverImageClassifier"],
+        "is_decoder": False,
+        "model_config": foreign.settings,
+        **hub_folder.label_settings(foreign.labels),
+        **hub_folder.provenance(foreign),
+    }
+    contents = hub_folder.HubFolder(
+        config=config, arrays=arrays, preprocessing=foreign.preprocessing
+    )
+    hub_folder.write(folder, contents, channels_last=True)
 
 
 def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

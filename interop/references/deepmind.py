@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from interop.formats import deepmind
+from interop.formats.channels import num_input_channels
 from interop.formats.huggingface import image_classifier
 from interop.formats.huggingface.config_json import encoder_settings
 from interop.references.huggingface import (
@@ -45,7 +46,7 @@ def build(settings: Mapping[str, Any]) -> Any:
     decoder = check_half(config.decoder, ClassificationDecoderConfig, deepmind.WHOSE)
     channels = decoder.num_output_query_channels
     common = modeling.PerceiverConfig(
-        **encoder_settings(config, image_classifier.num_input_channels(encoder)),
+        **encoder_settings(config, num_input_channels(encoder)),
         num_labels=decoder.num_classes,
     )
     with quiet():

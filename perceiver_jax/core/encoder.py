@@ -24,6 +24,7 @@ from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
 
+MAX_BLOCKS = 10_000
 Schedule = tuple[tuple[int | None, int], ...]
 """Steps of (which cross-attention or none, which self-attention block)."""
 
@@ -206,6 +207,11 @@ class EncoderConfig(LayerOptions):
                 f"num_self_attention_blocks={self.num_self_attention_blocks}; every "
                 "cross-attention is followed by a block, so raise the blocks or lower the "
                 "cross-attentions"
+            )
+        if self.num_self_attention_blocks > MAX_BLOCKS:
+            raise ValueError(
+                f"num_self_attention_blocks={self.num_self_attention_blocks} is more than "
+                f"{MAX_BLOCKS:,}; is it meant?"
             )
         inverted = self.inverted_cross_attention
         if not set(inverted) <= set(range(self.num_cross_attention_layers)):

@@ -1,8 +1,8 @@
 """Our own format of released weights: `model.safetensors`, `config.json` and a model card.
 
 - The tensors are the flat dict of parameters and statistics, by path.
-- A folder can be put on a hub as it is; `config.json` is written last, so a folder that has one is
-  whole.
+- A folder can be put on a hub as it is; `config.json` is removed first and written last, so a
+  folder that has one is whole, and it is that of the weights.
 """
 
 import dataclasses
@@ -34,11 +34,23 @@ class Release:
         config: a `PerceiverConfig`.
         arrays: parameters and statistics by path, NumPy's.
         card: class names, preprocessing, origin, licence.
+
+    Raises:
+        UserError: the class names are not as many as the model's classes.
     """
 
     config: Any
     arrays: Mapping[str, np.ndarray]
     card: ModelCard = ModelCard()
+
+    def __post_init__(self):
+        num_labels = len(self.card.labels)
+        num_classes = getattr(self.config.decoder, "num_classes", None)
+        if num_labels and num_classes not in (None, num_labels):
+            raise UserError(
+                f"{num_labels} labels for a model of {num_classes} classes; give one for each, or "
+                "none"
+            )
 
     def model(self) -> Model:
         """The model, ready to call.
@@ -58,6 +70,8 @@ class Release:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the folder, over an earlier release if there is one.
 
+        All is written beside its place first, so that an earlier release outlasts a full disk.
+
         Raises:
             UserError: the path is that of a file.
         """
@@ -73,11 +87,17 @@ class Release:
             "model": to_dict(self.config),
             "card": to_dict(self.card),
         }
-        _replace(
-            folder / WEIGHTS, lambda path: save_file(arrays, path, {"format": "perceiver_jax"})
-        )
-        _replace(folder / README, lambda path: path.write_text(readme(self), encoding="utf-8"))
-        _replace(folder / CONFIG, lambda path: path.write_text(json.dumps(description, indent=2)))
+        new = {name: folder / f".{name}.{os.getpid()}" for name in (WEIGHTS, README, CONFIG)}
+        try:
+            save_file(arrays, new[WEIGHTS], {"format": "perceiver_jax"})
+            new[README].write_text(readme(self), encoding="utf-8")
+            new[CONFIG].write_text(json.dumps(description, indent=2))
+            (folder / CONFIG).unlink(missing_ok=True)
+            for name, path in new.items():
+                os.replace(path, folder / name)
+        finally:
+            for path in new.values():
+                path.unlink(missing_ok=True)
 
 
 class Releasable(nnx.Module):
@@ -116,7 +136,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
     """Reads a folder that `Release.save` wrote.
 
     Raises:
-        UserError: it is none, or damaged, or of another version.
+        UserError: it is none, or damaged, or of another version, or has NaN or infinite values.
     """
     from perceiver_jax.models import PerceiverConfig
 
@@ -127,22 +147,21 @@ def read(folder: str | os.PathLike[str]) -> Release:
     try:
         description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = description["format_version"]
-        tree, card = description["model"], description["card"]
-    except (ValueError, KeyError, TypeError) as error:
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format_version {version}, this library reads {FORMAT_VERSION}; read "
+                "it with the version of perceiver_jax that wrote it"
+            )
+        config = from_dict(PerceiverConfig, description["model"], "model")
+        card = from_dict(ModelCard, description["card"], "card")
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder / CONFIG} does not describe a release ({error!r}); it needs the fields "
             "format_version, model and card"
         ) from error
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format_version {version}, this library reads {FORMAT_VERSION}; read it "
-            "with the version of perceiver_jax that wrote it"
-        )
-    return Release(
-        config=from_dict(PerceiverConfig, tree, "model"),
-        arrays=_tensors(folder / WEIGHTS),
-        card=from_dict(ModelCard, card, "card"),
-    )
+    return Release(config=config, arrays=_tensors(folder / WEIGHTS), card=card)
 
 
 def readme(released: Release) -> str:
@@ -192,16 +211,18 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path)
+        arrays = load_file(path)
     except (SafetensorError, OSError, KeyError) as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    ruined = sorted(name for name, array in arrays.items() if not _finite(array))
+    if ruined:
+        raise UserError(
+            f"{path}: {', '.join(ruined)} hold NaN or infinite values; the file is damaged or the "
+            "training diverged, so take an earlier release"
+        )
+    return arrays
 
 
-def _replace(path: Path, write: Any) -> None:
-    """Writes beside the path, then moves into place: a file under its name is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _finite(array: np.ndarray) -> bool:
+    # NumPy itself does not count bfloat16 among the floats.
+    return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())

@@ -31,12 +31,18 @@ def at(
         interpolate_positions: whether a table of learned positions may be interpolated (bicubic).
 
     Raises:
-        UserError: it is no image model, or has learned positions that may not be interpolated.
+        UserError: it is no image model, has learned positions that may not be interpolated, or
+            the size is not two positive whole numbers.
     """
     encoder = released.config.encoder
     if not isinstance(encoder, ImageEncoderConfig):
         raise UserError(
             f"a model with a {type(encoder).__name__} takes no images, so it has no image_size"
+        )
+    if not _is_size(image_size):
+        raise UserError(
+            f"image_size={image_size!r} is no height and width; give two whole numbers from 1 on, "
+            "as in (224, 224)"
         )
     old_size = encoder.image_shape[:2]
     if tuple(image_size) == old_size:
@@ -77,3 +83,11 @@ def interpolated(
     grid = np.asarray(table).reshape(*old_size, -1)
     resized = jax.image.resize(grid, (*new_size, grid.shape[-1]), "bicubic")
     return np.asarray(resized).reshape(math.prod(new_size), -1)
+
+
+def _is_size(size: Any) -> bool:
+    return (
+        isinstance(size, tuple | list)
+        and len(size) == 2
+        and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in size)
+    )

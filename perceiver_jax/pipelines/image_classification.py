@@ -1,6 +1,7 @@
 """Pictures to class names with probabilities."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from perceiver_jax.models.release import Release
 
 BATCH_SIZE = 8
 """Most images that the model sees at once."""
+WHITE_16 = 2**16 - 1
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
@@ -57,28 +59,29 @@ class ImageClassification:
 
     def __call__(
         self, pictures: Iterable[Path | str | np.ndarray], top: int = 5
-    ) -> list[list[Guess]]:
-        """The most probable classes of each picture, the best first.
+    ) -> Iterator[list[Guess]]:
+        """Yields the most probable classes of each picture, the best first.
+
+        Pictures are read `BATCH_SIZE` at a time: memory does not grow with their number.
 
         Args:
             pictures: image files, or arrays [h, w, 3 or 1] uint8.
             top: how many classes.
 
         Raises:
-            UserError: a file that is no image.
+            UserError: a file that is no image, when its batch is reached.
         """
-        images = [
-            preprocess(p if isinstance(p, np.ndarray) else read_picture(p), self.preprocessing)
-            for p in pictures
-        ]
-        guesses = []
-        size = min(BATCH_SIZE, len(images))
-        for start in range(0, len(images), BATCH_SIZE):
-            part = images[start : start + BATCH_SIZE]
+        waiting, size = iter(pictures), 0
+        while part := [self._input(p) for p in itertools.islice(waiting, BATCH_SIZE)]:
             # Always the same batch size, so that the model is compiled once.
+            size = max(size, len(part))
             batch = np.stack(part + part[:1] * (size - len(part)))
-            guesses += [self._best(p, top) for p in _probabilities(self.model, batch)[: len(part)]]
-        return guesses
+            for probabilities in _probabilities(self.model, batch)[: len(part)]:
+                yield self._best(probabilities, top)
+
+    def _input(self, picture: Path | str | np.ndarray) -> np.ndarray:
+        pixels = picture if isinstance(picture, np.ndarray) else read_picture(picture)
+        return preprocess(pixels, self.preprocessing)
 
     def _best(self, probabilities: np.ndarray, top: int) -> list[Guess]:
         order = np.argsort(-probabilities, kind="stable")[:top]
@@ -97,14 +100,24 @@ def _probabilities(model, images: np.ndarray) -> np.ndarray:
 def read_picture(path: Path | str) -> np.ndarray:
     """An image file as [h, w, 3] uint8, turned as its camera says, transparency on white.
 
+    Grey of 16 bits is scaled to 8.
+
     Raises:
-        UserError: there is no such file, or it is no image.
+        UserError: there is no such file, it is no image, or its pixels are of no known range.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                grey = _deep_grey(np.asarray(upright), upright.info.get("transparency"))
+                return np.repeat(grey[:, :, None], 3, axis=-1)
+            if upright.mode == "F":
+                raise ValueError(
+                    "its pixels are floating-point numbers of unknown range; save it with 8 or 16 "
+                    "bits per pixel and channel"
+                )
             if upright.has_transparency_data:
                 rgba = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -113,6 +126,19 @@ def read_picture(path: Path | str) -> np.ndarray:
         raise UserError(f"there is no image file {path}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _deep_grey(pixels: np.ndarray, transparent: int | None) -> np.ndarray:
+    """[h, w] of 16 bits → 8 bits; Pillow's own conversion clips."""
+    least, most = pixels.min(), pixels.max()
+    if least < 0 or most > WHITE_16:
+        raise ValueError(
+            f"its pixels are from {least} to {most}, expected 0 to {WHITE_16}; save it with 8 or "
+            "16 bits per pixel"
+        )
+    if transparent is not None:
+        pixels = np.where(pixels == transparent, WHITE_16, pixels)
+    return np.round(pixels / (WHITE_16 / 255)).astype(np.uint8)
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:

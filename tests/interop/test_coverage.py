@@ -1,5 +1,6 @@
 """Every parameter of every kind of model has one row in every format that can express it."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -7,16 +8,18 @@ import numpy as np
 import pytest
 
 from interop import FORMATS, load, save
+from interop.expressible import remarks
 from interop.formats import deepmind, krasserm, lucidrains
 from interop.formats.lucidrains.table import LAYERS
 from perceiver_jax import models
-from perceiver_jax.config import ConfigError
+from perceiver_jax.config import ConfigError, from_dict, to_dict
 from perceiver_jax.models import (
     ClassificationDecoderConfig,
     ImageEncoderConfig,
     MeanPoolDecoderConfig,
     PerceiverConfig,
 )
+from tests.interop.conftest import classifier, pooled
 
 SMALL = {"image_shape": (8, 8, 3), "num_self_attention_layers_per_block": 2}
 
@@ -155,6 +158,65 @@ def test_settings_survive_translation(name, case):
         for field in ("activation", "cross_attention_residual", "num_cross_attention_heads"):
             assert getattr(ours, field, None) == getattr(theirs, field, None), field
     assert again.encoder.schedule == config.encoder.schedule
+
+
+NOT_THE_FUNCTION = {"init_method", "init_scale", "latent_init_scale", "remat", "unroll"}
+"""Fields that say how a model starts or how it is compiled."""
+SHARING = {"first_cross_attention_layer_shared", "repeated_layers_shared"}
+TINY = {
+    "krasserm": classifier("gelu", max_resolution=None),
+    "deepmind": classifier(),
+    "huggingface": classifier(),
+    "lucidrains": pooled(),
+}
+
+
+def changes(half):
+    """(field, the same half with another value there), for every field that can be changed."""
+    for field in dataclasses.fields(half):
+        value = getattr(half, field.name)
+        options = {
+            bool: [not value],
+            int: [value + 1, 2 * value] if isinstance(value, int) else [],
+            float: [value + 0.25] if isinstance(value, float) else [],
+            str: ["gelu", "gelu_tanh", "zero", "uniform", "bfloat16", "lucidrains", "zeros"],
+            type(None): [16, 0.25, (9.0, 9.0)],
+            tuple: [(0,), (9.0, 9.0), (8, 8, 1), (6, 10, 3)],
+        }[type(value)]
+        for option in options:
+            with contextlib.suppress(ValueError, TypeError):
+                changed = dataclasses.replace(half, **{field.name: option})
+                if option != value and from_dict(type(half), to_dict(changed)) == changed:
+                    yield field.name, changed
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_field_is_told_refused_remarked_or_not_of_the_function(name):
+    """Whatever is changed in a model, an export does not lose it in silence."""
+    module, config = FORMATS[name], TINY[name]
+    count, lost = 0, []
+    for half in ("encoder", "decoder"):
+        for field, changed in changes(getattr(config, half)):
+            model = dataclasses.replace(config, **{half: changed})
+            try:
+                needed = module.requirements(model)
+            except ValueError:
+                continue  # no model, or none that the format knows
+            count += 1
+            if any(got != wanted for got, wanted in needed.values()) or field in NOT_THE_FUNCTION:
+                continue
+            again = module.config(module.settings(model))
+            told = getattr(getattr(again, half), field, None) == getattr(changed, field)
+            said = any(f"{half}.{field}:" in remark for remark in remarks(module, model))
+            # Flags of sharing may say the same in several ways; lucidrains takes any grid.
+            same = field in SHARING and again.encoder.schedule == model.encoder.schedule
+            same = same or (name, field) == ("lucidrains", "image_shape")
+            if not (told or said or same or module.settings(model) != module.settings(config)):
+                with contextlib.suppress(ValueError):
+                    models.skeleton(model)  # there is such a model
+                    lost.append((half, field, getattr(changed, field)))
+    assert not lost
+    assert count > 20
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import os
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from perceiver_jax import models, params
 from perceiver_jax.card import ImagePreprocessing, ModelCard
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import release
 
+STEM = "encoder/input_adapter/stem/layer/0/conv/kernel"
 CARD = {
-    "labels": ("cat", "dog"),
+    "labels": ("cat", "dog", "cow", "hen", "pig"),
     "preprocessing": ImagePreprocessing(image_shape=(8, 8, 1), mean=(0.5,), std=(0.5,)),
     "origin": "somewhere",
     "licence": "CC BY 4.0",
@@ -64,7 +68,7 @@ def test_the_card_tells_what_it_is_where_it_comes_from_and_its_licence(model, fo
         f"{count:,} parameters",
         "somewhere",
         "CC BY 4.0",
-        "2 classes",
+        "5 classes",
     ):
         assert words in text
     assert "license: cc-by-4.0" in text.split("---")[1]
@@ -78,13 +82,41 @@ def test_nothing_but_the_three_files_is_left(folder):
 
 
 def test_a_write_that_fails_leaves_the_earlier_release(folder, model, monkeypatch):
-    before = (folder / "model.safetensors").read_bytes()
-    monkeypatch.setattr(release.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(release, "readme", lambda _: "\ud800")
+    with pytest.raises(UnicodeEncodeError):
         model.save_pretrained(folder)
-    monkeypatch.undo()
-    assert (folder / "model.safetensors").read_bytes() == before
-    assert len(list(folder.iterdir())) == 3
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("moved", range(3))
+def test_a_move_that_fails_leaves_no_config_of_another_model(folder, model, monkeypatch, moved):
+    weights = (folder / "model.safetensors").read_bytes()
+    moves = []
+
+    def replace(source, destination, move=os.replace):
+        if len(moves) == moved:
+            raise OSError("gone")
+        moves.append(destination.name)
+        move(source, destination)
+
+    monkeypatch.setattr(release.os, "replace", replace)
+    with pytest.raises(OSError, match="gone"):
+        model.save_pretrained(folder, origin="new")
+    assert moves == ["model.safetensors", "README.md"][:moved]
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "README.md"}
+    # The same model: its weights are whole, old or new.
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_labels_of_another_number_are_refused(model, tmp_path):
+    words = r"3 labels for a model of 5 classes"
+    with pytest.raises(UserError, match=words):
+        model.save_pretrained(tmp_path / "x", labels=("a", "b", "c"))
+    assert not (tmp_path / "x").exists()
+    card = ModelCard(labels=("a", "b", "c"))
+    with pytest.raises(UserError, match=words):
+        release.Release(config=model.config, arrays={}, card=card)
 
 
 def damage_missing(folder):
@@ -112,6 +144,35 @@ def damage_field(folder):
     edit(folder, lambda tree: tree["model"].update(num_latent=3))
 
 
+def damage_model(folder):
+    edit(folder, lambda tree: tree.update(model=5))
+
+
+def damage_card(folder):
+    edit(folder, lambda tree: tree.update(card=None))
+
+
+def damage_kind(folder):
+    edit(folder, lambda tree: tree["model"]["encoder"].update(kind=[]))
+
+
+def damage_nesting(folder):
+    (folder / "config.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+def damage_labels(folder):
+    edit(folder, lambda tree: tree["card"].update(labels=["a"]))
+
+
+def damage_numbers(folder):
+    path = folder / "model.safetensors"
+    arrays = load_file(path)
+    for name, value in (("encoder/latents", np.nan), (STEM, np.inf)):
+        arrays[name] = arrays[name].astype(ml_dtypes.bfloat16)
+        arrays[name].flat[0] = value
+    save_file(arrays, path)
+
+
 def edit(folder, change):
     path = folder / "config.json"
     tree = json.loads(path.read_text())
@@ -127,6 +188,12 @@ def edit(folder, change):
         (damage_json, "does not describe a release"),
         (damage_no_description, "does not describe a release"),
         (damage_version, "format_version 99, this library reads 1"),
+        (damage_model, "does not describe a release"),
+        (damage_card, "does not describe a release"),
+        (damage_kind, "does not describe a release"),
+        (damage_nesting, "does not describe a release"),
+        (damage_labels, "1 labels for a model of 5 classes"),
+        (damage_numbers, f"{STEM}, encoder/latents hold NaN or infinite values"),
         (damage_field, "no field 'num_latent'; did you mean 'num_latents'"),
     ],
 )

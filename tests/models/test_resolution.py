@@ -72,6 +72,14 @@ def test_the_same_size_changes_nothing(released):
     assert resolution.at(found, (8, 8)) is found
 
 
+@pytest.mark.parametrize(
+    "size", [(96,), 96, (0, 5), (96.0, 64.0), (8, True), (1, 2, 3), "ab", None]
+)
+def test_a_size_that_is_none_is_refused(released, size):
+    with pytest.raises(UserError, match=r"image_size=.*two whole numbers"):
+        resolution.at(released(), size)
+
+
 def test_preprocessing_follows(released):
     found = released()
     grey = ImagePreprocessing(image_shape=(8, 8, 1), mean=(0.5,), std=(0.5,))

@@ -14,6 +14,7 @@ from perceiver_jax.data.preprocessing import preprocess
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import release
 from perceiver_jax.pipelines.image_classification import (
+    BATCH_SIZE,
     ImageClassification,
     image_files,
     read_picture,
@@ -44,7 +45,7 @@ def pictures(tmp_path):
 
 
 def test_guesses_are_the_models_probabilities(released, pictures):
-    guesses = ImageClassification(released)(pictures, top=3)
+    guesses = list(ImageClassification(released)(pictures, top=3))
     images = np.stack([preprocess(read_picture(path), GREY) for path in pictures])
     probabilities = np.asarray(jax.nn.softmax(released.model()(images)))
     assert len(guesses) == 10
@@ -56,7 +57,7 @@ def test_guesses_are_the_models_probabilities(released, pictures):
 
 def test_arrays_are_pictures_too(released, pictures):
     classify = ImageClassification(released)
-    assert classify([read_picture(pictures[3])]) == classify([pictures[3]])
+    assert list(classify([read_picture(pictures[3])])) == list(classify([pictures[3]]))
 
 
 def test_the_command_names_each_file_and_its_classes(released, pictures, tmp_path, capsys):
@@ -65,8 +66,41 @@ def test_the_command_names_each_file_and_its_classes(released, pictures, tmp_pat
     run.main(["classify-image", f"--source=ours:{tmp_path / 'model'}", "--top=2", str(folder)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[::3] == [str(path) for path in sorted(pictures)]
-    label, probability = ImageClassification(released)(sorted(pictures))[0][0]
+    label, probability = next(ImageClassification(released)(sorted(pictures)))[0]
     assert lines[1].split() == [f"{probability:.2%}", label]
+
+
+def test_pictures_are_read_batch_by_batch(released):
+    read = []
+
+    def pictures():
+        for i in range(20):
+            read.append(i)
+            yield np.full((9, 9, 3), i, np.uint8)
+
+    found = ImageClassification(released)(pictures())
+    assert not read
+    next(found)
+    assert len(read) == BATCH_SIZE
+    assert len(list(found)) == 19 and len(read) == 20
+
+
+def test_a_bad_file_leaves_what_is_printed(released, pictures, tmp_path, capsys):
+    released.save(tmp_path / "model")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    files = [str(path) for path in (*sorted(pictures)[:BATCH_SIZE], bad)]
+    assert run.main(["classify-image", f"--source=ours:{tmp_path / 'model'}", *files]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[::6] == files[:BATCH_SIZE]
+    assert "bad.png cannot be read as an image" in said.err
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "x"])
+def test_the_number_of_classes_is_positive(top, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["classify-image", "--source=x", f"--top={top}", "x.png"])
+    assert f"'{top}' is no whole number from 1 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -103,6 +137,67 @@ def test_a_picture_is_upright_and_its_transparency_white(tmp_path):
     assert read_picture(tmp_path / "lying.png").shape == (4, 2, 3)
     Image.new("RGBA", (3, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (read_picture(tmp_path / "clear.png") == 255).all()
+
+
+DEEP = np.array([[0, 257, 1000], [40_000, 65_278, 65_535]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "mode"),
+    [
+        ("16.png", DEEP, "I;16"),
+        ("16.tif", DEEP, "I;16"),
+        ("big-endian.tif", None, "I;16B"),
+        ("32.tif", DEEP.astype(np.int32), "I"),
+    ],
+)
+def test_deep_pictures_become_8_bits(tmp_path, name, pixels, mode):
+    if pixels is None:
+        Image.frombytes("I;16B", (3, 2), DEEP.astype(">u2").tobytes()).save(tmp_path / name)
+    else:
+        Image.fromarray(pixels).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.mode == mode
+    want = np.repeat(np.round(DEEP[..., None] / 257), 3, axis=-1)
+    found = read_picture(tmp_path / name)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, want)
+
+
+def test_the_transparent_grey_of_a_deep_picture_is_white(tmp_path):
+    Image.fromarray(DEEP).save(tmp_path / "x.png", transparency=1000)
+    assert read_picture(tmp_path / "x.png")[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "complaint"),
+    [
+        (DEEP.astype(np.float32), "floating-point"),
+        (DEEP.astype(np.int32) - 1, "-1 to 65534"),
+        (DEEP.astype(np.int32) + 1, "1 to 65536"),
+    ],
+)
+def test_pictures_of_unknown_range_are_refused(tmp_path, pixels, complaint):
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    with pytest.raises(UserError, match=f"x.tif cannot be read as an image: .*{complaint}"):
+        read_picture(tmp_path / "x.tif")
+
+
+def test_every_other_kind_of_picture_is_read(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    palette.putpixel((1, 0), 1)
+    kinds = {
+        "cmyk.tif": (Image.new("CMYK", (2, 1), (255, 0, 0, 0)), {}, [[0, 255, 255]] * 2),
+        "la.png": (Image.new("LA", (2, 1), (0, 0)), {}, [[255] * 3] * 2),
+        "half.png": (Image.new("LA", (2, 1), (0, 51)), {}, [[204] * 3] * 2),
+        "p.png": (palette, {}, [[10, 20, 30], [200, 100, 50]]),
+        "clear.png": (palette, {"transparency": 0}, [[255] * 3, [200, 100, 50]]),
+        "bits.png": (Image.new("1", (2, 1), 1), {}, [[255] * 3] * 2),
+    }
+    for name, (image, options, want) in kinds.items():
+        image.save(tmp_path / name, **options)
+        assert read_picture(tmp_path / name)[0].tolist() == want, name
 
 
 def test_imagenet_classes_are_a_thousand_in_order():

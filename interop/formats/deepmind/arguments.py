@@ -8,6 +8,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from interop.formats.channels import Channels, nearest_channels, num_input_channels
 from interop.formats.settings import check_settings, classifier_halves
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import (
@@ -108,6 +109,11 @@ def _learned_positions(left: dict[str, Any]) -> dict[str, Any]:
 
 def _fourier_positions(left: dict[str, Any]) -> dict[str, Any]:
     features = dict(left.pop("fourier_position_encoding_kwargs"))
+    if not features.get("num_bands"):
+        raise UserError(
+            "num_bands=0 gives bare coordinates, which this library does not know; its "
+            "num_frequency_bands=0 leaves positions out"
+        )
     resolution = features.pop("max_resolution", None)
     fields = {
         "num_frequency_bands": features.pop("num_bands"),
@@ -190,7 +196,7 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
         "encoder": {
             "z_index_dim": config.num_latents,
             "num_z_channels": config.num_latent_channels,
-            **_encoder_arguments(encoder, config.num_latent_channels),
+            **_encoder_arguments(encoder, nearest_channels(config, num_input_channels(encoder))),
         },
         "decoder": {
             "num_z_channels": config.num_latent_channels,
@@ -232,8 +238,8 @@ def _preprocessor_arguments(encoder: ImageEncoderConfig) -> dict[str, Any]:
     }
 
 
-def _encoder_arguments(encoder: ImageEncoderConfig, num_latent_channels: int) -> dict[str, Any]:
-    """Arguments of `PerceiverEncoder`, which has one channel number for all attentions or none."""
+def _encoder_arguments(encoder: ImageEncoderConfig, channels: Channels) -> dict[str, Any]:
+    """Arguments of `PerceiverEncoder`."""
     return {
         "num_cross_attend_heads": encoder.num_cross_attention_heads,
         "cross_attend_widening_factor": encoder.cross_attention_widening_factor,
@@ -244,17 +250,7 @@ def _encoder_arguments(encoder: ImageEncoderConfig, num_latent_channels: int) ->
         "self_attend_widening_factor": encoder.self_attention_widening_factor,
         "dropout_prob": encoder.residual_dropout,
         "z_pos_enc_init_scale": encoder.latent_init_scale or 0.02,
-        **_attention_channels(encoder, num_latent_channels),
+        "qk_channels": channels.qk_channels,
+        "v_channels": channels.v_channels,
+        "cross_attention_shape_for_attn": channels.shape_for,
     }
-
-
-def _attention_channels(encoder: ImageEncoderConfig, num_latent_channels: int) -> dict[str, Any]:
-    """`qk_channels`, `v_channels` and `cross_attention_shape_for_attn`, which say it together."""
-    qk = encoder.num_self_attention_qk_channels
-    if qk is None and encoder.num_cross_attention_qk_channels == num_latent_channels:
-        return {"cross_attention_shape_for_attn": "q", "v_channels": _v_channels(encoder)}
-    return {"qk_channels": qk, "v_channels": _v_channels(encoder)}
-
-
-def _v_channels(encoder: ImageEncoderConfig) -> int | None:
-    return encoder.num_self_attention_v_channels

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from interop.formats.channels import nearest_channels, num_input_channels
 from interop.formats.deepmind.arguments import WHOSE
 from interop.formats.settings import (
     check_settings,
@@ -36,7 +37,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
         UserError: the model is no image classifier of Perceiver IO.
     """
     encoder, decoder = classifier_halves(config, WHOSE)
-    num_blocks = encoder.num_self_attention_blocks
+    num_blocks, bands = encoder.num_self_attention_blocks, encoder.num_frequency_bands
     preprocessing = "pixels" if encoder.preprocessing == "patches" else encoder.preprocessing
     return {
         "encoder.schedule": (encoder.schedule, ((0, 0), *[(None, 0)] * (num_blocks - 1))),
@@ -44,27 +45,15 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
         "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
         "encoder.conv_padding": (encoder.conv_padding, "same"),
         "encoder.inverted_cross_attention": (encoder.inverted_cross_attention, ()),
-        **_channels(encoder, config.num_latent_channels),
+        "encoder.image_shape": (encoder.image_shape, (*encoder.image_shape[:2], 3)),
+        # None there would be bare coordinates.
+        "encoder.num_frequency_bands": (bands, max(bands, 1)),
+        **nearest_channels(config, num_input_channels(encoder)).pairs,
         "decoder.output_queries": (decoder.output_queries, "trainable"),
         "decoder.num_output_queries": (decoder.num_output_queries, 1),
         "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
         "decoder.cross_attention_widening_factor": (decoder.cross_attention_widening_factor, 1),
         **layer_settings(encoder, decoder, activation="gelu_tanh"),
-    }
-
-
-def _channels(encoder: ImageEncoderConfig, num_latents_channels: int) -> dict[str, Any]:
-    """Channels of attentions: one number for cross- and self-attention alike, or the defaults."""
-    cross, own = encoder.num_cross_attention_qk_channels, encoder.num_self_attention_qk_channels
-    needed = own
-    if own in (None, num_latents_channels) and cross in (None, num_latents_channels):
-        needed = cross
-    return {
-        "encoder.num_cross_attention_qk_channels": (cross, needed),
-        "encoder.num_cross_attention_v_channels": (
-            encoder.num_cross_attention_v_channels,
-            encoder.num_self_attention_v_channels,
-        ),
     }
 
 

@@ -4,10 +4,10 @@
 - A setting that is none of those known here is refused: it might change the computation.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from interop.formats.channels import nearest_channels
 from perceiver_jax.config import ConfigError, suggestion
 from perceiver_jax.models import PerceiverConfig
 
@@ -197,6 +197,7 @@ def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[s
         num_input_channels: channels of a token, position included.
     """
     encoder = config.encoder
+    channels = nearest_channels(config, num_input_channels)
     normal = encoder.init_method == "normal" and encoder.init_scale is not None
     return {
         "num_latents": config.num_latents,
@@ -206,7 +207,9 @@ def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[s
         "num_self_attends_per_block": encoder.num_self_attention_layers_per_block,
         "num_self_attention_heads": encoder.num_self_attention_heads,
         "num_cross_attention_heads": encoder.num_cross_attention_heads,
-        **nearest_channels(config, num_input_channels)[0],
+        "qk_channels": channels.qk_channels,
+        "v_channels": channels.v_channels,
+        "cross_attention_shape_for_attention": channels.shape_for,
         "self_attention_widening_factor": encoder.self_attention_widening_factor,
         "cross_attention_widening_factor": encoder.cross_attention_widening_factor,
         "hidden_act": next(
@@ -216,44 +219,3 @@ def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[s
         "initializer_range": encoder.init_scale if normal else DEFAULTS["initializer_range"],
         "use_query_residual": encoder.cross_attention_residual,
     }
-
-
-def nearest_channels(
-    config: PerceiverConfig, num_input_channels: int
-) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """The settings that give attentions the channels they have, or as many of them as can be.
-
-    One setting rules cross- and self-attention; a self-attention gives as many channels as its
-    values have, so these are the latents'.
-
-    Args:
-        config: ours.
-        num_input_channels: channels of a token, position included.
-
-    Returns:
-        Their settings; and by our fields the channels wanted and those that the settings give.
-    """
-    encoder, channels = config.encoder, config.num_latent_channels
-    cross_qk = encoder.num_cross_attention_qk_channels or num_input_channels
-    self_qk = encoder.num_self_attention_qk_channels or channels
-    wanted = {
-        "encoder.num_cross_attention_qk_channels": cross_qk,
-        "encoder.num_cross_attention_v_channels": encoder.num_cross_attention_v_channels
-        or cross_qk,
-        "encoder.num_self_attention_qk_channels": self_qk,
-        "encoder.num_self_attention_v_channels": encoder.num_self_attention_v_channels or self_qk,
-    }
-    candidates = []
-    for qk, v, shape_for in itertools.product((None, cross_qk), (None, channels), ("kv", "q")):
-        given_cross = qk or (channels if shape_for == "q" else num_input_channels)
-        given_self = qk or channels
-        given = (given_cross, v or given_cross, given_self, v or given_self)
-        if given[-1] == channels:
-            choice = {
-                "qk_channels": qk,
-                "v_channels": v,
-                "cross_attention_shape_for_attention": shape_for,
-            }
-            pairs = dict(zip(wanted, zip(wanted.values(), given, strict=True), strict=True))
-            candidates.append((choice, pairs))
-    return min(candidates, key=lambda one: sum(want != got for want, got in one[1].values()))

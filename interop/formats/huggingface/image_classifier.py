@@ -15,20 +15,19 @@ from typing import Any
 from interop.files import FileError
 from interop.foreign import Foreign
 from interop.formats import hub_folder
+from interop.formats.channels import nearest_channels, num_input_channels
 from interop.formats.huggingface.config_json import (
     ACTIVATIONS,
     complete_settings,
     encoder_fields,
     encoder_settings,
     layer_fields,
-    nearest_channels,
 )
 from interop.formats.huggingface.layers import conv_stem, cross_layer, pointwise, self_layer
 from interop.formats.settings import check_settings, layer_settings
 from interop.formats.torch_layers import linear
 from interop.rows import Row, row, table
 from perceiver_jax.config import KIND, ConfigError, from_dict
-from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.models.perceiver_config import check_half
 
@@ -42,7 +41,7 @@ CLASSES = {
 NUM_FREQUENCY_BANDS = 64
 MAX_RESOLUTION = {"pixels": (224.0, 224.0), "conv": (56.0, 56.0)}
 DEFAULT_IMAGE_SHAPE = (224, 224, 3)
-OURS = ("image_shape",)
+OURS = ("image_shape", *hub_folder.PROVENANCE)
 
 
 def config(settings: Mapping[str, Any]) -> PerceiverConfig:
@@ -160,7 +159,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
             )
             for name in ("cross_attention_heads", "self_attention_heads")
         },
-        **nearest_channels(config, num_input_channels(encoder))[1],
+        **nearest_channels(config, num_input_channels(encoder)).pairs,
         "decoder.output_queries": (decoder.output_queries, "trainable"),
         "decoder.num_output_queries": (decoder.num_output_queries, 1),
         "decoder.num_output_query_channels": (decoder.num_output_query_channels, channels),
@@ -219,17 +218,6 @@ def _image_requirements(encoder: ImageEncoderConfig) -> dict[str, tuple[Any, Any
     }
 
 
-def num_input_channels(encoder: ImageEncoderConfig) -> int:
-    """Channels of a token, position included."""
-    if encoder.preprocessing == "conv1x1":
-        table_channels = encoder.num_position_channels or 256
-        projected = encoder.num_projected_position_channels or table_channels
-        return (encoder.num_preprocessing_channels or 256) + projected
-    stem_channels = encoder.num_preprocessing_channels or 64
-    content = stem_channels if encoder.preprocessing == "conv" else encoder.image_shape[-1]
-    return content + num_fourier_channels(2, encoder.num_frequency_bands)
-
-
 def rows(config: PerceiverConfig) -> list[Row]:
     """The state dict of one of the three classes.
 
@@ -285,6 +273,7 @@ def read(source: Path) -> Foreign:
         settings=contents.config,
         labels=hub_folder.labels(contents.config),
         preprocessing=contents.preprocessing,
+        **hub_folder.provenance(contents.config),
     )
 
 
@@ -310,7 +299,7 @@ def write(destination: Path, foreign: Foreign) -> None:
     hub_folder.write(
         destination,
         hub_folder.HubFolder(
-            config=settings | hub_folder.label_settings(labels),
+            config=settings | hub_folder.label_settings(labels) | hub_folder.provenance(foreign),
             arrays=foreign.arrays,
             preprocessing=foreign.preprocessing,
         ),

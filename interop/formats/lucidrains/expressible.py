@@ -5,6 +5,7 @@ from typing import Any
 
 from perceiver_jax.core import DecoderConfig, EncoderConfig
 from perceiver_jax.core.position import num_fourier_channels
+from perceiver_jax.errors import UserError
 from perceiver_jax.models import (
     ArrayEncoderConfig,
     ImageEncoderConfig,
@@ -31,11 +32,11 @@ def grid_of(encoder: ArrayEncoderConfig | ImageEncoderConfig) -> Grid:
     """The inputs of an encoder.
 
     Raises:
-        ValueError: its highest frequencies depend on the inputs.
+        UserError: its highest frequencies depend on the inputs.
     """
     if isinstance(encoder, ArrayEncoderConfig):
         if encoder.num_frequency_bands and encoder.max_frequency is None:
-            raise ValueError(
+            raise UserError(
                 f"{WHOSE} cannot express this model: encoder.max_frequency=None takes the size of "
                 "each axis, a Perceiver there has one max_freq; give a number"
             )
@@ -94,7 +95,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
         return result | _requirements_of_perceiver(encoder, decoder)
     if isinstance(decoder, QueryDecoderConfig) and isinstance(encoder, ArrayEncoderConfig):
         return result | _requirements_of_perceiver_io(encoder, decoder, cross_channels)
-    raise ValueError(
+    raise UserError(
         f"{WHOSE} takes a MeanPoolDecoderConfig (Perceiver), or an ArrayEncoderConfig with a "
         f"QueryDecoderConfig (PerceiverIO), not {type(encoder).__name__} with "
         f"{type(decoder).__name__}"

@@ -42,6 +42,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
     QueryDecoderConfig,
 )
+from perceiver_jax.models.perceiver_config import check_half
 
 __all__ = ["WHOSE", "config", "read", "requirements", "rows", "settings", "write"]
 
@@ -161,7 +162,8 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
     }
     if isinstance(decoder, MeanPoolDecoderConfig):
         return as_settings(_perceiver_arguments(encoder, decoder, common))
-    assert isinstance(encoder, ArrayEncoderConfig) and isinstance(decoder, QueryDecoderConfig)
+    encoder = check_half(encoder, ArrayEncoderConfig, WHOSE)
+    decoder = check_half(decoder, QueryDecoderConfig, WHOSE)
     blocks = encoder.num_self_attention_blocks
     return as_settings(
         PerceiverIOArguments(

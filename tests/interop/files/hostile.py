@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 NEW_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tC\1btR"
+DEEP = b")" + b"\x85" * 200_000
 FLOAT32 = b"cnumpy\ndtype\n(X\2\0\0\0f4\x89\x88tR"
 
 
@@ -119,6 +120,9 @@ def pickles(sentinel: Path) -> dict[str, bytes]:
         "object array": array(b"K\1", b"", b"cnumpy\ndtype\n(X\2\0\0\0O8\x89\x88tR"),
         "array of objects in a list": NEW_ARRAY
         + b"(K\1(K\1tcnumpy\ndtype\n(X\2\0\0\0O8\x89\x88tR\x89](Neatb",
+        "dtype that is a deep tuple": b"cnumpy\ndtype\n" + DEEP + b"\x85R",
+        "byte order that is a deep tuple": FLOAT32 + b"(K\3" + DEEP + b"NNNtb",
+        "codec that is a deep tuple": b"c_codecs\nencode\n" + text("a") + DEEP + b"\x86R",
         "array of texts": array(b"K\1", b"\0" * 4, b"cnumpy\ndtype\n(X\2\0\0\0U1\x89\x88tR"),
         "dtype with fields": array(
             b"K\1", dtype=FLOAT32 + b"(K\3" + text("<") + b"N}" + text("a") + b"NsNK\4K\1K\0tb"

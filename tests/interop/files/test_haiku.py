@@ -9,7 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from interop.files import FileError, haiku
+from interop.files import FileError, haiku, pickles
+from interop.files.pickles import Global, PickleError
+from interop.files.reader import BoundedReader
 from tests.interop.files import hostile
 
 GOLDEN = (
@@ -147,6 +149,9 @@ def test_the_hostile_pickles_do_run_in_pickle_itself(tmp_path, name):
         ("object array", "dtype 'O8'"),
         ("shape beyond the bytes", "declares more than its 4 bytes"),
         ("product of the shape is huge", "in 4 bytes"),
+        ("dtype that is a deep tuple", "an array of dtype tuple, expected numbers"),
+        ("byte order that is a deep tuple", "byte order tuple"),
+        ("codec that is a deep tuple", "_codecs.encode with tuple, expected text and 'latin1'"),
         ("billion laughs", "more than 100000 entries"),
         ("dict that holds itself", "8 deep"),
     ],
@@ -155,6 +160,15 @@ def test_a_hostile_pickle_is_refused_for_what_is_wrong_with_it(tmp_path, name, r
     path = tmp_path / "a.pystate"
     path.write_bytes(hostile.pickles(tmp_path / "sentinel")[name])
     hostile.refused(haiku.read, path, reason)
+
+
+def test_what_nests_too_deeply_for_python_is_refused(tmp_path):
+    def nests():
+        raise RecursionError("too deep")
+
+    (tmp_path / "a").write_bytes(b"ca\nb\n)R.")
+    with BoundedReader(tmp_path / "a") as file, pytest.raises(PickleError, match="too deep"):
+        pickles.load(file, {"a.b": Global("a.b", nests)})
 
 
 def test_a_refused_name_is_told(tmp_path):

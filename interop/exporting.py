@@ -1,0 +1,146 @@
+"""From a model of ours to any format; one that cannot express it refuses, or writes the nearest."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from interop import rows
+from interop.expressible import Effect, nearest, remarks
+from interop.foreign import Foreign
+from interop.importing import find_format, import_weights, read
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import PerceiverConfig, skeleton
+from perceiver_jax.models.release import Releasable, Release, release
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What became of an exported model.
+
+    Attributes:
+        destination: where it lies.
+        changes: settings that are not the model's own, because the format does not have these.
+        effect: how far outputs moved by that; None if nothing was changed.
+        remarks: what differs without touching the outputs for whole inputs.
+    """
+
+    destination: Path
+    changes: tuple[str, ...] = ()
+    effect: Effect | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def export_weights(
+    released: Release,
+    format: str,  # noqa: A002
+    destination: str | os.PathLike[str],
+    *,
+    approximate: bool = False,
+) -> Exported:
+    """Writes a model of ours in a foreign format.
+
+    Args:
+        released: the model as data.
+        format: one of `FORMATS`.
+        destination: file or folder, as the format has it; replaced if it is there.
+        approximate: where the format cannot express the model, whether to write the nearest one
+            that it can; the effect is measured.
+
+    Raises:
+        UserError: the format cannot express the model, or the destination cannot be written.
+    """
+    module = find_format(format)
+    broken = [path for path, array in released.arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(
+            f"{len(broken)} arrays of this model are not finite, {', '.join(broken[:3])} among "
+            "them; it is of no use in any format"
+        )
+    config, changes = nearest(module, released.config)
+    if changes and not approximate:
+        listed = "\n  ".join(changes)
+        raise UserError(
+            f"{module.WHOSE} cannot express this model; it would change\n  {listed}\n"
+            "To write the nearest model all the same and see the effect: --approximate "
+            "(approximate=True)"
+        )
+    effect = Effect.measure(released, config) if changes else None
+    foreign = Foreign(
+        arrays=rows.save(module.rows(config), released.arrays),
+        settings=module.settings(config),
+        labels=released.card.labels,
+        preprocessing=released.card.preprocessing,
+        origin=released.card.origin,
+        licence=released.card.licence,
+    )
+    try:
+        Path(destination).parent.mkdir(parents=True, exist_ok=True)
+        module.write(Path(destination), foreign)
+    except OSError as error:
+        raise UserError(f"{destination} cannot be written: {error}") from error
+    written, again = read(module, destination, None)
+    if not _same(written.arrays, foreign.arrays):
+        raise UserError(f"{destination} does not hold what was written; is the disk sound?")
+    # Whoever reads it gets a model of the same parameters: settings and table are inverses.
+    structure = skeleton(again)
+    rows.load(module.rows(again), written.arrays, structure.params | structure.stats)
+    return Exported(
+        destination=Path(destination),
+        changes=changes,
+        effect=effect,
+        remarks=(*remarks(module, config), *_not_kept(foreign, written)),
+    )
+
+
+def _same(written: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> bool:
+    return written.keys() == arrays.keys() and all(
+        np.array_equal(written[name], arrays[name]) for name in arrays
+    )
+
+
+def _not_kept(foreign: Foreign, written: Foreign) -> list[str]:
+    """What a format has no place for, besides parameters and settings."""
+    found = []
+    if foreign.labels and foreign.labels != written.labels:
+        found.append("names of the classes have no place in this format")
+    for name in ("origin", "licence"):
+        if getattr(foreign, name) and getattr(written, name) != getattr(foreign, name):
+            found.append(f"{name} has no place in this format: {getattr(foreign, name)}")
+    before, after = foreign.preprocessing, written.preprocessing
+    for field in ("crop", "mean", "std", "resampling") if before else ():
+        ours, theirs = getattr(before, field), getattr(after, field, None)
+        same = ours == theirs
+        if isinstance(ours, float) and isinstance(theirs, float):
+            same = math.isclose(ours, theirs)
+        if not same:
+            found.append(f"preprocessing.{field}: {ours!r} → {theirs!r}")
+    return found
+
+
+def export_pretrained(
+    model: Releasable,
+    format: str,  # noqa: A002
+    destination: str | os.PathLike[str],
+    *,
+    approximate: bool = False,
+) -> Exported:
+    """Writes a model of ours in a foreign format; see `export_weights`."""
+    return export_weights(release(model), format, destination, approximate=approximate)
+
+
+def convert(
+    source_format: str,
+    source: str | os.PathLike[str],
+    destination_format: str,
+    destination: str | os.PathLike[str],
+    *,
+    config: PerceiverConfig | None = None,
+    approximate: bool = False,
+) -> Exported:
+    """From one format to another, by way of ours; see `import_weights` and `export_weights`."""
+    found = import_weights(source_format, source, config=config)
+    return export_weights(found, destination_format, destination, approximate=approximate)
