@@ -19,7 +19,9 @@ def run_command(main: Callable[[], int | None]) -> int:
         The exit code.
     """
     try:
-        return main() or 0
+        code = main() or 0
+        sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

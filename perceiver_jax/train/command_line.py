@@ -37,6 +37,7 @@ def _guarded(main: Callable[[], None]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
     try:
         main()
+        sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught
     except UserError as error:
         sys.exit(f"error: {error}")
     except BrokenPipeError:
