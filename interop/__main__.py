@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perceiver_jax.errors import UserError, run_command
+from perceiver_jax.command import run_command
+from perceiver_jax.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

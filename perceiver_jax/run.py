@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perceiver_jax.errors import run_command
+from perceiver_jax.command import run_command
 
 
 def classify_image(options: argparse.Namespace) -> None:

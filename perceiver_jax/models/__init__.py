@@ -67,7 +67,7 @@ def build(config: PerceiverConfig, key: Key) -> Model:
         raise ValueError(
             f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
         )
-    return MODELS[halves](config, rngs=nnx.Rngs(key))
+    return MODELS[halves](config, rngs=_Rngs(key))
 
 
 def skeleton(config: PerceiverConfig) -> params.Skeleton:
@@ -80,3 +80,27 @@ def skeleton(config: PerceiverConfig) -> params.Skeleton:
         return params.skeleton(lambda: build(config, jax.random.key(0)))
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
+
+
+class _Rngs(nnx.Rngs):
+    """The same keys as `nnx.Rngs(key)` gives, counted outside of what JAX traces.
+
+    A traced count makes each key a function of all before it, and flax looks through all of them
+    at every key: the time to trace a model then grows with the square of its depth.
+    """
+
+    def __init__(self, key: Key):
+        super().__init__()
+        self.default = _Stream(key, tag="default")
+
+
+class _Stream(nnx.RngStream):
+    def __init__(self, key: Key, *, tag: str):
+        super().__init__(key, tag=tag)
+        self.drawn = 0
+
+    def __call__(self) -> Key:
+        """The next key."""
+        key = jax.random.fold_in(self.key[...], self.drawn)
+        self.drawn += 1
+        return key

@@ -1,7 +1,6 @@
 """Command lines: `--config` files with overrides, and errors without stack traces."""
 
 import importlib.util
-import os
 import re
 import sys
 import traceback
@@ -12,11 +11,14 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
+from perceiver_jax.command import run_command
 from perceiver_jax.errors import UserError
+
+STOPPED = "stopped; the same command goes on from the last checkpoint, if there is one"
 
 
 def run(main: Callable[[], None], *, positional: str | None = None) -> None:
-    """Parses the flags and calls `main`; an expected error ends in a sentence and exit code 1.
+    """Parses the flags, calls `main` as `run_command` does, and ends with its exit code.
 
     Args:
         main: reads `absl.flags.FLAGS`.
@@ -29,22 +31,12 @@ def run(main: Callable[[], None], *, positional: str | None = None) -> None:
             rest[0] = f"--{positional}={rest[0]}"
         return _parse_flags([program, *rest])
 
-    app.run(lambda _: _guarded(main), flags_parser=parse)
+    def guarded(_: Sequence[str]) -> int:
+        if not flags.FLAGS["verbosity"].present:
+            absl_logging.set_verbosity(absl_logging.WARNING)
+        return run_command(main, stopped=STOPPED)
 
-
-def _guarded(main: Callable[[], None]) -> None:
-    if not flags.FLAGS["verbosity"].present:
-        absl_logging.set_verbosity(absl_logging.WARNING)
-    try:
-        main()
-        sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except BrokenPipeError:
-        # Whoever read the output, `head` for example, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint, if there is one")
+    app.run(guarded, flags_parser=parse)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -250,7 +250,7 @@ def test_a_killed_run_goes_on_from_a_checkpoint_and_removes_what_is_half_written
 
 def test_stopping_by_hand_ends_in_a_sentence(killed):
     code, output = killed[2]
-    assert code == 1
+    assert code == 130
     assert output.splitlines()[-1].startswith("stopped; the same command goes on from the last")
     assert "Traceback" not in output
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from perceiver_jax.errors import UserError, run_command
+from perceiver_jax.command import run_command
+from perceiver_jax.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -19,6 +20,8 @@ def test_exit_codes_and_sentences(capsys):
     assert run_command(lambda: fail(UserError("the file is missing"))) == 1
     assert capsys.readouterr().err == "error: the file is missing\n"
     assert run_command(lambda: fail(KeyboardInterrupt())) == 130
+    assert run_command(lambda: fail(KeyboardInterrupt()), stopped="stopped; go on") == 130
+    assert capsys.readouterr().err == "stopped\nstopped; go on\n"
     with pytest.raises(ValueError, match="a fault of ours"):
         run_command(lambda: fail(ValueError("a fault of ours")))
 

@@ -1,0 +1,46 @@
+"""Compiled programs kept on disk, so that a command that is run again starts without compiling.
+
+- Commands switch this on; importing the library never does.
+- JAX's own settings go first: `JAX_COMPILATION_CACHE_DIR` names another folder, and
+  `JAX_ENABLE_COMPILATION_CACHE=false` does without.
+- Machines may share the folder: JAX finds a program by what it computes, its own version, the
+  compiler's flags and the instructions that the processor has.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+
+MAX_BYTES = 2**30
+"""Size that the cache is kept under: what was not used for longest goes first."""
+
+
+def enable() -> None:
+    """Keeps compiled programs in `perceiver_jax/xla` of the user's cache folder.
+
+    Nothing happens where JAX was told about its cache already, or where there is no such folder to
+    write to: then programs are compiled each time.
+    """
+    settings = jax.config.values
+    if settings["jax_compilation_cache_dir"] is not None:
+        return
+    if not settings["jax_enable_compilation_cache"]:
+        return
+    try:
+        folder = _user_cache() / "perceiver_jax" / "xla"
+        # Private, because a program that others could write here would run in the user's name.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    # Many programs of a small model compile in less than JAX's threshold of one second.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _user_cache() -> Path:
+    """Source: XDG Base Directory Specification, `$XDG_CACHE_HOME`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
