@@ -1,0 +1,191 @@
+"""The other side of a comparison: PyTorch implementations as they ship.
+
+- `krasserm`: perceiver-io 0.11. `huggingface`: transformers. `lucidrains`: perceiver-pytorch 0.11.
+- `krasserm_sdpa`: what plain PyTorch can do, perceiver-io with its attention replaced by PyTorch's
+  fused `scaled_dot_product_attention`.
+- Threads are as many as PyTorch takes by itself.
+"""
+
+import dataclasses
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Loaded, Workload
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another implementation.
+
+    Attributes:
+        format: what `interop` calls its files.
+        file: name of the file or folder of weights; its ending says how to write it.
+        load: reads that and returns a module.
+        forward: (module, images as in `channels_first`) → [B, classes] logits.
+        cross_attend: (module, images) → latents after the first cross-attention layer.
+        channels_first: whether it takes images [B, c, H, W] instead of [B, H, W, c].
+    """
+
+    format: str
+    file: str = "peer.pt"
+    load: Callable[[Path], Any]
+    forward: Callable[[Any, Any], Any] = lambda model, images: model(images)
+    cross_attend: Callable[[Any, Any], Any] | None = None
+    channels_first: bool = False
+
+
+def load(name: str, path: Path, workload: Workload) -> Loaded:
+    """Reads the weights of a peer and makes its work callable.
+
+    Raises:
+        ValueError: the peer does not do this kind of work.
+    """
+    peer = PEERS[name]
+    if workload.kind == "cross_attention" and peer.cross_attend is None:
+        raise ValueError(f"peer '{name}' has no cross_attend, which this kind of work needs")
+    import torch
+
+    model = peer.load(path)
+    if workload.kind == "train_step":
+        run = _train_step(peer, model)
+    else:
+        cross = workload.kind == "cross_attention"
+        run = _inference(peer.cross_attend if cross else peer.forward, model)
+
+    def place(batch: dict[str, np.ndarray]) -> Any:
+        images = batch["image"]
+        if peer.channels_first:
+            images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+        return torch.from_numpy(images), torch.from_numpy(batch["label"])
+
+    return Loaded(
+        place=place,
+        run=run,
+        facts={
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "num_threads": torch.get_num_threads(),
+        },
+    )
+
+
+def _inference(function: Any, model: Any) -> Callable[[Any], Any]:
+    import torch
+
+    model.eval()
+
+    def run(placed):
+        with torch.inference_mode():
+            return function(model, placed[0])
+
+    return run
+
+
+def _train_step(peer: Peer, model: Any) -> Callable[[Any], Any]:
+    import torch
+
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def run(placed):
+        images, labels = placed
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(peer.forward(model, images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return run
+
+
+def _load_krasserm(path: Path) -> Any:
+    if "interop" not in sys.modules:
+        # Only one module of it is needed; the package itself would load JAX, whose memory is none
+        # of the peer's.
+        package = types.ModuleType("interop")
+        package.__path__ = [str(Path(__file__).parents[1] / "interop")]
+        sys.modules["interop"] = package
+    from interop.references import krasserm
+
+    return _with_weights(krasserm.build(_settings(path)), path)
+
+
+def _load_krasserm_sdpa(path: Path) -> Any:
+    model = _load_krasserm(path)
+    from perceiver.model.core.modules import MultiHeadAttention
+
+    for module in model.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.forward = types.MethodType(_fused_attention, module)
+    return model
+
+
+def _fused_attention(self: Any, x_q: Any, x_kv: Any, **nothing: Any) -> Any:
+    """`MultiHeadAttention.forward` for what image classifiers ask of it."""
+    import torch
+    from perceiver.model.core.utils import ModuleOutput
+
+    asked = [name for name, value in nothing.items() if value is not None]
+    if asked:
+        raise ValueError(f"the fused form of the attention does not know {', '.join(asked)}")
+    projected = (self.q_proj(x_q), self.k_proj(x_kv), self.v_proj(x_kv))
+    q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected)
+    q = q.expand(len(k), -1, -1, -1)
+    attended = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    attended = attended.transpose(1, 2).flatten(2)
+    return ModuleOutput(last_hidden_state=self.o_proj(attended), kv_cache=None)
+
+
+def _cross_attend_krasserm(model: Any, images: Any) -> Any:
+    encoder = model.encoder
+    latents, inputs = encoder.latent_provider(), encoder.input_adapter(images)
+    return encoder.cross_attn_1(latents, inputs).last_hidden_state
+
+
+def _load_huggingface(path: Path) -> Any:
+    from transformers import PerceiverForImageClassificationFourier
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return PerceiverForImageClassificationFourier.from_pretrained(path)
+
+
+def _load_lucidrains(path: Path) -> Any:
+    from perceiver_pytorch import Perceiver
+
+    settings = _settings(path)
+    del settings["class"]
+    return _with_weights(Perceiver(**settings), path)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def _with_weights(model: Any, path: Path) -> Any:
+    import torch
+
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+PEERS = {
+    "krasserm": Peer(format="krasserm", load=_load_krasserm, cross_attend=_cross_attend_krasserm),
+    "krasserm_sdpa": Peer(
+        format="krasserm", load=_load_krasserm_sdpa, cross_attend=_cross_attend_krasserm
+    ),
+    "huggingface": Peer(
+        format="huggingface",
+        file="peer",
+        load=_load_huggingface,
+        forward=lambda model, images: model(inputs=images).logits,
+        channels_first=True,
+    ),
+    "lucidrains": Peer(format="lucidrains", load=_load_lucidrains),
+}
+"""Peers by the names that cases call them."""
