@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interop.files import FileError
-from perceiver_jax.core.encoder import LayerOptions
+from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.models.perceiver_config import check_half

@@ -42,9 +42,11 @@ class OutputAdapter(Protocol):
 
     num_output_query_channels: int
     """channels E of queries and answers"""
+    pointwise: bool
+    """whether every answer becomes a prediction of its own, so that blocks of them may"""
 
-    def make_queries(self, tokens: Tokens) -> Array:
-        """[O, E] or [B, O, E] queries; `tokens` are those of the input adapter.
+    def make_queries(self, tokens: Tokens) -> Array | Tokens:
+        """[O, E] or [B, O, E] queries, or tokens; `tokens` are those of the input adapter.
 
         Raises:
             ValueError: this adapter has no queries of its own.

@@ -27,6 +27,8 @@ class ClassificationOutputAdapter(nnx.Module):
     `ClassificationDecoder`; constant queries as in MNIST classifiers on lucidrains `PerceiverIO`.
     """
 
+    pointwise = False
+
     def __init__(
         self,
         *,

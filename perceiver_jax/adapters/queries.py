@@ -19,6 +19,8 @@ class GivenQueriesOutputAdapter(nnx.Module):
     Source: lucidrains `PerceiverIO(queries_dim=..., logits_dim=...)`.
     """
 
+    pointwise = True
+
     def __init__(
         self,
         *,

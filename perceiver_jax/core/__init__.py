@@ -1,7 +1,8 @@
 """The architecture itself: attention, positions, tokens, encoder, decoder. Knows no modality."""
 
-from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention, attend
+from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
 from perceiver_jax.core.decoder import DecoderConfig, MeanPoolHead, PerceiverDecoder
+from perceiver_jax.core.dense import attend
 from perceiver_jax.core.encoder import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock, SelfAttentionLayer
 from perceiver_jax.core.mlp import MLP, MLPConfig

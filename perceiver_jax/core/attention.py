@@ -1,30 +1,30 @@
-"""Scaled dot-product attention and its multi-head form.
+"""Multi-head attention, in whatever form is fastest of those that are exact.
 
-- One definition, `attend`, for every attention in the library; softmax in at least float32.
+- The definition is `dense.attend`; other forms re-associate or re-order its sums.
 - Query/key, value and output channels are independent of each other and of the inputs' channels,
   and stand for all heads together: a head has `num_qk_channels / num_heads`.
 - Operands of batch size 1 (learned latents and queries) stay that size until they meet a batch.
 - Masks are True where attention may go.
-- Inverted attention lets queries compete for each key, as slots do for pixels.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
-from perceiver_jax.core.dropout import dropout
-from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
+from perceiver_jax.core import folded, structured
+from perceiver_jax.core.blockwise import attend_blockwise, worthwhile
+from perceiver_jax.core.dense import MaskedRows, attend
+from perceiver_jax.core.folded import attend_folded
+from perceiver_jax.core.fused import attend_fused, cuda_capability, fused_possible
+from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
+from perceiver_jax.core.structured import Norm, attend_to_tokens
 from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
-
-MaskedRows = Literal["zero", "uniform"]
-
-INVERTED_EPSILON = 1e-8
-"""Least sum over keys that inverted attention weights are divided by."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class AttentionConfig:
             attention over all keys, masked ones included (the PyTorch libraries).
         init: initial values of the projections.
         compute_dtype: type in which the projections and products are computed.
+        implementation: "plain" computes by the definition with automatic gradients; "auto" whatever
+            is fastest of the forms that are exact.
     """
 
     num_heads: int = 8
@@ -69,58 +71,23 @@ class AttentionConfig:
     masked_rows: MaskedRows = "zero"
     init: InitConfig = InitConfig()
     compute_dtype: ComputeDtype = "float32"
+    implementation: Implementation = "auto"
 
 
-def attend(
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None = None,
-    *,
-    masked_rows: MaskedRows = "zero",
-    inverted: bool = False,
-    dropout_rate: float = 0.0,
-    key: Key | None = None,
-    tape: Tape = SILENT,
-) -> Array:
-    """Softmax attention; the one place where queries meet keys.
+def fastest_form(q: Array, k: Array, v: Array) -> Callable[..., Array]:
+    """The form of attention without dropout that is fastest for these shapes and this machine.
 
     Args:
-        q: [B or 1, N, H, K] queries.
+        q: [B or 1, N, H, K] queries; shapes and types alone are looked at.
         k: [B or 1, M, H, K] keys.
         v: [B or 1, M, H, V] values.
-        mask: [B or 1, H or 1, N or 1, M] bool, True = may attend; None attends everywhere.
-        masked_rows: result of a query that may attend to nothing: "zero", or "uniform" for the mean
-            of all values. Inverted attention gives zero in either case.
-        inverted: take the softmax over queries instead of keys, then divide each query's weights by
-            their sum over keys.
-        dropout_rate: fraction of attention weights set to zero when `key` is given.
-        key: random key; None means no dropout.
-        tape: records the weights [B, H, N, M].
 
     Returns:
-        [B or 1, N, H * V], heads side by side.
-
-    Source: deepmind `perceiver.attend`; krasserm `MultiHeadAttention` for "uniform"; Slot Attention
-    §2.1 and lucidrains `Attention` for inverted.
-    Differs: the softmax runs in at least float32, and in float64 when the inputs are float64.
+        A function of q, k, v, mask, causal and masked_rows that computes what `dense.attend` does.
     """
-    dtype = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("bnhk,bmhk->bhnm", q, k, preferred_element_type=dtype)
-    logits = logits / q.shape[-1] ** 0.5
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
-    weights = jax.nn.softmax(logits, axis=-2 if inverted else -1)
-    if mask is not None and inverted:
-        weights = jnp.where(mask, weights, 0.0)
-    elif mask is not None and masked_rows == "zero":
-        weights = jnp.where(mask.any(-1, keepdims=True), weights, 0.0)
-    if inverted:
-        weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), INVERTED_EPSILON)
-    tape.attention_map(weights)
-    weights = dropout(weights, dropout_rate, key)
-    result = jnp.einsum("bhnm,bmhv->bnhv", weights.astype(v.dtype), v)
-    return rearrange(result, "b n h v -> b n (h v)")
+    if fused_possible(q, k, v, cuda_capability()):
+        return attend_fused
+    return attend_blockwise if worthwhile(q, k) else attend
 
 
 class MultiHeadAttention(nnx.Module):
@@ -168,6 +135,7 @@ class MultiHeadAttention(nnx.Module):
                 bias=bias,
                 init=config.init,
                 compute_dtype=config.compute_dtype,
+                implementation=config.implementation,
                 rngs=rngs,
             )
 
@@ -183,6 +151,7 @@ class MultiHeadAttention(nnx.Module):
         attention_mask: Array | None = None,
         query_mask: Array | None = None,
         *,
+        causal: bool = False,
         inverted: bool = False,
         key: Key | None = None,
         tape: Tape = SILENT,
@@ -195,29 +164,141 @@ class MultiHeadAttention(nnx.Module):
             attention_mask: [B or 1, H or 1, N or 1, M] bool, True = may attend.
             query_mask: [B, N] bool; where False the attention result is zero before the output
                 projection (deepmind's `query_mask`).
-            inverted: see `attend`.
+            causal: see `dense.attend`.
+            inverted: see `dense.attend`.
             key: random key for dropout; None means inference.
             tape: records the attention weights.
 
         Returns:
             [B, N, num_output_channels].
         """
-        heads = self.config.num_heads
-        q, k, v = (
-            rearrange(x, "b n (h c) -> b n h c", h=heads)
-            for x in (self.query(queries), self.key(inputs), self.value(inputs))
-        )
-        attended = attend(
-            q,
-            k,
-            v,
-            attention_mask,
+        q = self._heads(self.query(queries))
+        weighted = inverted or causal or self._drops(key) or tape.recording
+        if not weighted and self._folds(q.shape[1], inputs.shape[1]):
+            attended = attend_folded(
+                q, inputs, attention_mask, masked_rows=self.config.masked_rows, **self._kernels()
+            )
+        else:
+            attended = self._attend(
+                q,
+                *self.keys_values(inputs),
+                attention_mask,
+                causal=causal,
+                inverted=inverted,
+                key=key,
+                tape=tape,
+            )
+        return self._output(attended, query_mask)
+
+    def keys_values(self, inputs: Array) -> tuple[Array, Array]:
+        """[B or 1, M, C] inputs → [B or 1, M, H, K] keys and [B or 1, M, H, V] values."""
+        return self._heads(self.key(inputs)), self._heads(self.value(inputs))
+
+    def answer(
+        self,
+        queries: Array,
+        keys: Array,
+        values: Array,
+        query_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+    ) -> Array:
+        """The call's result from keys and values made before."""
+        attended = self._attend(self._heads(self.query(queries)), keys, values, key=key)
+        return self._output(attended, query_mask)
+
+    def _attend(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None = None,
+        *,
+        causal: bool = False,
+        inverted: bool = False,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        definition = self.config.implementation == "plain" or tape.recording
+        if definition or inverted or self._drops(key):
+            return attend(
+                q,
+                k,
+                v,
+                mask,
+                causal=causal,
+                masked_rows=self.config.masked_rows,
+                inverted=inverted,
+                dropout_rate=self.config.dropout,
+                key=key,
+                tape=tape,
+            )
+        form = fastest_form(q, k, v)
+        return form(q, k, v, mask, causal=causal, masked_rows=self.config.masked_rows)
+
+    def _drops(self, key: Key | None) -> bool:
+        return key is not None and self.config.dropout > 0.0
+
+    def attend_to_tokens(
+        self,
+        queries: Array,
+        tokens: Tokens,
+        norm: nnx.LayerNorm | None,
+        query_mask: Array | None = None,
+    ) -> Array:
+        """Attends to normed dense tokens under their mask, by their structure.
+
+        Args:
+            queries: [B or 1, N, D] queries.
+            tokens: what keys and values are made of.
+            norm: layer norm of the tokens, or None.
+            query_mask: as in the call.
+
+        Returns:
+            [B, N, num_output_channels].
+        """
+        attended = attend_to_tokens(
+            self._heads(self.query(queries)),
+            tokens,
+            norm=None if norm is None else Norm.of(norm),
             masked_rows=self.config.masked_rows,
-            inverted=inverted,
-            dropout_rate=self.config.dropout,
-            key=key,
-            tape=tape,
+            **self._kernels(),
         )
+        return self._output(attended, query_mask)
+
+    def uses_structure(self, tokens: Tokens, num_queries: int) -> bool:
+        """Whether `attend_to_tokens` is allowed and cheaper than attending to dense tokens."""
+        return self.config.implementation == "auto" and structured.is_cheaper(
+            tokens, num_queries=num_queries, **self._sizes()
+        )
+
+    def _folds(self, num_queries: int, num_inputs: int) -> bool:
+        return self.config.implementation == "auto" and folded.is_cheaper(
+            num_queries=num_queries,
+            num_inputs=num_inputs,
+            num_channels=self.key.in_features,
+            **self._sizes(),
+        )
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            "num_heads": self.config.num_heads,
+            "num_qk_channels": self.key.out_features,
+            "num_v_channels": self.value.out_features,
+        }
+
+    def _kernels(self) -> dict[str, Any]:
+        bias = self.value.bias
+        return {
+            "key_kernel": self.key.kernel[...],
+            "value_kernel": self.value.kernel[...],
+            "value_bias": None if bias is None else bias[...],
+        }
+
+    def _heads(self, x: Array) -> Array:
+        return rearrange(x, "b n (h c) -> b n h c", h=self.config.num_heads)
+
+    def _output(self, attended: Array, query_mask: Array | None) -> Array:
         if query_mask is not None:
             attended = jnp.where(query_mask[:, :, None], attended, 0.0)
         return self.output(attended)

@@ -2,20 +2,29 @@
 
 - Queries come from the output adapter (learned, or made of the inputs) or from the caller.
 - `decode` is attention alone; calling the decoder also applies the output adapter.
+- Few queries fold the projections of the latents away (in the attention); many are answered in
+  blocks, predictions included where the adapter makes them one by one.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
 
 from perceiver_jax.config import setting
 from perceiver_jax.core.attention import AttentionConfig
-from perceiver_jax.core.encoder import LayerOptions
+from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.layers import CrossAttentionLayer
 from perceiver_jax.core.linear import InitConfig, layer_norm, linear
 from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
+
+SCORES_AT_ONCE = 2**22
+"""Attention scores of all examples and heads that a block of output queries may have."""
+LEAST_QUERIES = 128
+"""Output queries that a block has at least."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,29 +99,32 @@ class PerceiverDecoder(nnx.Module):
     def __call__(
         self,
         latents: Array,
-        queries: Array,
+        queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Any:
         """Decodes latents [B, N, D] into whatever the output adapter predicts."""
-        return self.output_adapter(self.decode(latents, queries, query_mask, key=key, tape=tape))
+        adapter = self.output_adapter
+        if adapter.pointwise:
+            return self._decode(latents, queries, query_mask, adapter, key, tape)
+        return adapter(self._decode(latents, queries, query_mask, _as_is, key, tape))
 
     def decode(
         self,
         latents: Array,
-        queries: Array,
+        queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        """Answers queries from latents.
+        """Answers queries from latents; many of them in blocks, which changes no result.
 
         Args:
             latents: [B, N, D].
-            queries: [O, E] or [B, O, E].
+            queries: [O, E] or [B, O, E], or tokens that are so when dense.
             query_mask: [B, O] bool; where False the attention result is zero.
             key: random key for dropout; None means inference.
             tape: records `queries` and `cross_attention`.
@@ -120,11 +132,38 @@ class PerceiverDecoder(nnx.Module):
         Returns:
             [B, O, E].
         """
-        queries = queries[None] if queries.ndim == 2 else queries
+        return self._decode(latents, queries, query_mask, _as_is, key, tape)
+
+    def _decode(
+        self,
+        latents: Array,
+        queries: Array | Tokens,
+        query_mask: Array | None,
+        finish: Callable[[Array], Any],
+        key: Key | None,
+        tape: Tape,
+    ) -> Any:
+        """What `finish` makes of the answers."""
+        if not isinstance(queries, Tokens) and queries.ndim == 2:
+            queries = queries[None]
+        num_queries = queries.num_tokens if isinstance(queries, Tokens) else queries.shape[1]
+        scores = len(latents) * latents.shape[1] * self.config.num_cross_attention_heads
+        at_once = max(LEAST_QUERIES, SCORES_AT_ONCE // scores)
+        plain = tape.recording or self.config.implementation == "plain"
+        if num_queries > 2 * at_once and not plain:
+            return self.cross_attention.answer_in_blocks(
+                queries, latents, query_mask, at_once=at_once, finish=finish, key=key
+            )
+        queries = queries.dense() if isinstance(queries, Tokens) else queries
         tape.stage("queries", queries)
-        return self.cross_attention(
+        answers = self.cross_attention(
             queries, latents, query_mask=query_mask, key=key, tape=tape.at("cross_attention")
         )
+        return finish(answers)
+
+
+def _as_is(answers: Array) -> Array:
+    return answers
 
 
 class MeanPoolHead(nnx.Module):

@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.config import check_ranges, setting
-from perceiver_jax.core.attention import AttentionConfig, MaskedRows
+from perceiver_jax.config import setting
+from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
+from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock
-from perceiver_jax.core.linear import ComputeDtype, InitConfig, InitMethod
-from perceiver_jax.core.mlp import Activation, MLPConfig
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -27,88 +26,6 @@ from perceiver_jax.typing import Array, Key
 MAX_BLOCKS = 10_000
 Schedule = tuple[tuple[int | None, int], ...]
 """Steps of (which cross-attention or none, which self-attention block)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerOptions:
-    """What all layers of an encoder or a decoder have in common."""
-
-    activation: Activation = setting(
-        "gelu",
-        "of the MLPs: 'gelu' (exact, PyTorch libraries), 'gelu_tanh' (DeepMind), 'geglu' "
-        "(lucidrains) or 'squared_relu'",
-    )
-    qkv_bias: bool = setting(True, "whether query, key and value projections have biases")
-    out_bias: bool = setting(True, "whether the output projections of attentions have biases")
-    mlp_bias: bool = setting(True, "whether the linear layers of MLPs have biases")
-    layer_norm_epsilon: float = setting(1e-5, "added to the variance in every layer norm")
-    masked_rows: MaskedRows = setting(
-        "zero",
-        "result of a query that may attend to nothing: 'zero' (DeepMind), or 'uniform' "
-        "attention over all keys (PyTorch libraries)",
-    )
-    dropout: float = setting(0.0, "dropout rate of attention weights, in [0, 1)")
-    residual_dropout: float = setting(
-        0.0,
-        "dropout rate of attention and MLP results before they are added to the skip, in [0, 1)",
-    )
-    mlp_residual_dropout: float | None = setting(
-        None,
-        "dropout rate of MLP results alone (lucidrains' ff_dropout), in [0, 1); None: "
-        "residual_dropout",
-    )
-    init_method: InitMethod = setting(
-        "normal",
-        "recipe of initial values: 'normal' (krasserm), 'variance_scaling' (DeepMind), "
-        "'uniform' (PyTorch default, lucidrains)",
-    )
-    init_scale: float | None = setting(
-        None,
-        "standard deviation for 'normal' (None: 0.02), variance times fan-in for "
-        "'variance_scaling' (None: 1)",
-    )
-    compute_dtype: ComputeDtype = setting(
-        "float32",
-        "type of projections and products; norms, softmax and skips stay in float32",
-    )
-
-    def __post_init__(self):
-        check_ranges(self)
-
-    @property
-    def init(self) -> InitConfig:
-        """Initial values of projections and tables."""
-        return InitConfig(method=self.init_method, scale=self.init_scale)
-
-    def attention_config(self, **fields: Any) -> AttentionConfig:
-        """An attention with the common options and those given."""
-        common: dict[str, Any] = {
-            "q_bias": self.qkv_bias,
-            "k_bias": self.qkv_bias,
-            "v_bias": self.qkv_bias,
-            "out_bias": self.out_bias,
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-            "dropout": self.dropout,
-            "residual_dropout": self.residual_dropout,
-            "masked_rows": self.masked_rows,
-            "init": self.init,
-            "compute_dtype": self.compute_dtype,
-        }
-        return AttentionConfig(**(common | fields))
-
-    def mlp_config(self, widening_factor: int) -> MLPConfig:
-        """An MLP with the common options."""
-        return MLPConfig(
-            widening_factor=widening_factor,
-            activation=self.activation,
-            bias=self.mlp_bias,
-            layer_norm_epsilon=self.layer_norm_epsilon,
-            residual_dropout=self.residual_dropout
-            if self.mlp_residual_dropout is None
-            else self.mlp_residual_dropout,
-            init=self.init,
-            compute_dtype=self.compute_dtype,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -362,15 +279,9 @@ class PerceiverEncoder(nnx.Module):
     ) -> Array:
         """Encodes what the input adapter made: `Tokens` → [B, N, D] latents."""
         input_key, latent_key, cross_key, block_key = split(key, 4)
-        inputs = tokens.dense()
-        tape.stage("inputs", inputs)
-        if tokens.mask is not None and tokens.mask.shape != inputs.shape[:2]:
-            raise ValueError(
-                f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
-                f"{inputs.shape[1]} tokens; it takes {inputs.shape[:2]}, one bool per token"
-            )
-        mask = drop_inputs(tokens.mask, inputs.shape[:2], self.config.input_dropout, input_key)
-        attention_mask = None if mask is None else mask[:, None, None, :]
+        tokens = self._hidden(tokens, input_key)
+        if tape.recording:
+            tape.stage("inputs", tokens.dense())
         z = drop_latents(self._initial(latents), self.config.latent_dropout, latent_key)
 
         num_steps = len(self.config.schedule)
@@ -379,8 +290,7 @@ class PerceiverEncoder(nnx.Module):
         inverted_steps = self.config.inverted_cross_attention
 
         def cross_attend(j, inverted, z, key, tape=SILENT):
-            layer = self.cross_attention[j]
-            return layer(z, inputs, attention_mask, inverted=inverted, key=key, tape=tape)
+            return self.cross_attention[j](z, tokens, inverted=inverted, key=key, tape=tape)
 
         if tape.recording or self.config.unroll:
             for i, (cross, block) in enumerate(self.config.schedule):
@@ -411,6 +321,21 @@ class PerceiverEncoder(nnx.Module):
             else:
                 z, _ = jax.lax.scan(apply, z, keys, length=num_applied)
         return z
+
+    def _hidden(self, tokens: Tokens, key: Key | None) -> Tokens:
+        """The tokens with a random part of them masked.
+
+        Raises:
+            ValueError: the mask does not fit the tokens.
+        """
+        shape = (len(tokens.content), tokens.num_tokens)
+        if tokens.mask is not None and tokens.mask.shape != shape:
+            raise ValueError(
+                f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
+                f"{tokens.num_tokens} tokens; it takes {shape}, one bool per token"
+            )
+        mask = drop_inputs(tokens.mask, shape, self.config.input_dropout, key)
+        return dataclasses.replace(tokens, mask=mask)
 
     def _initial(self, latents: Array | None) -> Array:
         """[1 or B, N, D] latents to start from."""

@@ -6,6 +6,9 @@
   function; what is stored stays one entry per layer.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,7 +17,9 @@ from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
 from perceiver_jax.core.dropout import dropout, split
 from perceiver_jax.core.linear import layer_norm
 from perceiver_jax.core.mlp import MLP, MLPConfig
+from perceiver_jax.core.query_blocks import map_blocks
 from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
 
 SCANNED_FROM = 8
@@ -64,7 +69,7 @@ class CrossAttentionLayer(nnx.Module):
     def __call__(
         self,
         queries: Array,
-        inputs: Array,
+        inputs: Array | Tokens,
         attention_mask: Array | None = None,
         query_mask: Array | None = None,
         *,
@@ -72,19 +77,85 @@ class CrossAttentionLayer(nnx.Module):
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        """[B or 1, N, D] queries, [B or 1, M, C] inputs → [B, N, D]; the rest as in `attend`."""
-        weights_key, attention_key, mlp_key = split(key, 3)
+        """Attends.
+
+        Args:
+            queries: [B or 1, N, D].
+            inputs: [B or 1, M, C], or tokens, whose structure is used where it can be.
+            attention_mask: as in `attend`; tokens bring their own instead.
+            query_mask: [B, N] bool; where False the attention result is zero.
+            inverted: see `attend`.
+            key: random key for dropout; None means inference.
+            tape: records `attention`, `mlp` and the attention weights.
+
+        Returns:
+            [B, N, D].
+        """
+        weights_key, residual_key = split(key, 2)
         config = self.attention_config
-        attended = self.attention(
-            self.q_norm(queries) if config.q_norm else queries,
-            self.kv_norm(inputs) if config.kv_norm else inputs,
-            attention_mask,
-            query_mask,
-            inverted=inverted,
-            key=weights_key,
-            tape=tape,
-        )
-        x = _skip(config, queries, dropout(attended, config.residual_dropout, attention_key))
+        normed = self.q_norm(queries) if config.q_norm else queries
+        weighted = inverted or tape.recording or (key is not None and config.dropout > 0.0)
+        if (
+            isinstance(inputs, Tokens)
+            and not weighted
+            and self.attention.uses_structure(inputs, num_queries=queries.shape[1])
+        ):
+            norm = self.kv_norm if config.kv_norm else None
+            attended = self.attention.attend_to_tokens(normed, inputs, norm, query_mask)
+        else:
+            if isinstance(inputs, Tokens):
+                mask, inputs = inputs.mask, inputs.dense()
+                attention_mask = None if mask is None else mask[:, None, None, :]
+            attended = self.attention(
+                normed,
+                self.kv_norm(inputs) if config.kv_norm else inputs,
+                attention_mask,
+                query_mask,
+                inverted=inverted,
+                key=weights_key,
+                tape=tape,
+            )
+        return self._residual(queries, attended, residual_key, tape)
+
+    def answer_in_blocks(
+        self,
+        queries: Array | Tokens,
+        inputs: Array,
+        query_mask: Array | None = None,
+        *,
+        at_once: int,
+        finish: Callable[[Array], Any],
+        key: Key | None = None,
+    ) -> Any:
+        """Many queries to few inputs, in memory that does not grow with the queries.
+
+        Args:
+            queries: [B or 1, O, E], or tokens that are so when dense.
+            inputs: [B, M, C], projected once.
+            query_mask: as in the call.
+            at_once: queries of a block, about.
+            finish: applied to the result [B, o, E] of each block.
+            key: random key for dropout; None means inference.
+
+        Returns:
+            What `finish` makes of [B, O, E].
+        """
+        config = self.attention_config
+        keys_values = self.attention.keys_values(self.kv_norm(inputs) if config.kv_norm else inputs)
+
+        def answer(queries, query_mask, key):
+            weights_key, residual_key = split(key, 2)
+            normed = self.q_norm(queries) if config.q_norm else queries
+            attended = self.attention.answer(normed, *keys_values, query_mask, key=weights_key)
+            return finish(self._residual(queries, attended, residual_key, SILENT))
+
+        return map_blocks(answer, queries, query_mask, at_once=at_once, key=key)
+
+    def _residual(self, queries: Array, attended: Array, key: Key | None, tape: Tape) -> Array:
+        """What follows the attention: skip and MLP."""
+        attention_key, mlp_key = split(key, 2)
+        rate = self.attention_config.residual_dropout
+        x = _skip(self.attention_config, queries, dropout(attended, rate, attention_key))
         tape.stage("attention", x)
         if self.mlp_config is not None:
             x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)

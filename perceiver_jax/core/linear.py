@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.core.gradients import project
+
 InitMethod = Literal["normal", "variance_scaling", "uniform"]
 ComputeDtype = Literal["float32", "bfloat16"]
+Implementation = Literal["auto", "plain"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,12 +81,14 @@ def linear(
     bias: bool = True,
     init: InitConfig,
     compute_dtype: ComputeDtype = "float32",
+    implementation: Implementation = "auto",
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
     """A projection `[..., num_in] → [..., num_out]` with a 2-D kernel.
 
     `compute_dtype="float32"` computes in the type of parameters and inputs (so in float64 where
-    these are); "bfloat16" casts both before the product.
+    these are); "bfloat16" casts both before the product. `implementation="auto"` takes the gradient
+    that suits the backend, see `gradients.project`; "plain" the one that JAX derives.
     """
     return nnx.Linear(
         num_in,
@@ -92,6 +97,7 @@ def linear(
         kernel_init=init.kernel(),
         bias_init=init.bias(num_in),
         dtype=matmul_dtype(compute_dtype),
+        dot_general=project if implementation == "auto" else jax.lax.dot_general,
         rngs=rngs,
     )
 

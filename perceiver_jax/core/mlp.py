@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
+from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
 from perceiver_jax.typing import Array
 
 Activation = Literal["gelu", "gelu_tanh", "geglu", "squared_relu"]
@@ -31,6 +31,7 @@ class MLPConfig:
         residual_dropout: dropout rate of the result before it is added to the input.
         init: initial values of the linear layers.
         compute_dtype: type in which the linear layers are computed.
+        implementation: see `linear.linear`.
     """
 
     widening_factor: int = 1
@@ -40,6 +41,7 @@ class MLPConfig:
     residual_dropout: float = 0.0
     init: InitConfig = InitConfig()
     compute_dtype: ComputeDtype = "float32"
+    implementation: Implementation = "auto"
 
 
 class MLP(nnx.Module):
@@ -61,6 +63,7 @@ class MLP(nnx.Module):
             "bias": config.bias,
             "init": config.init,
             "compute_dtype": config.compute_dtype,
+            "implementation": config.implementation,
             "rngs": rngs,
         }
         self.hidden = linear(num_channels, 2 * hidden if gated else hidden, **common)

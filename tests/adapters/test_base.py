@@ -29,4 +29,7 @@ def test_every_adapter_takes_what_its_protocol_says(protocol, suffix):
 
 def test_the_protocols_announce_their_channels():
     assert get_type_hints(InputAdapter) == {"num_input_channels": int}
-    assert get_type_hints(OutputAdapter) == {"num_output_query_channels": int}
+    assert get_type_hints(OutputAdapter) == {
+        "num_output_query_channels": int,
+        "pointwise": bool,
+    }

@@ -424,7 +424,7 @@ def test_every_option_is_tried_here_or_named():
         "num_cross_attention_v_channels num_self_attention_heads num_self_attention_qk_channels",
         "num_self_attention_v_channels num_self_attention_layers_per_block qkv_bias remat unroll",
         "residual_dropout self_attention_widening_factor inverted_cross_attention",
-        "mlp_residual_dropout",
+        "mlp_residual_dropout implementation",
     }
     words = {word for line in tested for word in line.split()}
     assert words == {field.name for field in dataclasses.fields(EncoderConfig)}

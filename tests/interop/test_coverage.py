@@ -160,7 +160,14 @@ def test_settings_survive_translation(name, case):
     assert again.encoder.schedule == config.encoder.schedule
 
 
-NOT_THE_FUNCTION = {"init_method", "init_scale", "latent_init_scale", "remat", "unroll"}
+NOT_THE_FUNCTION = {
+    "implementation",
+    "init_method",
+    "init_scale",
+    "latent_init_scale",
+    "remat",
+    "unroll",
+}
 """Fields that say how a model starts or how it is compiled."""
 SHARING = {"first_cross_attention_layer_shared", "repeated_layers_shared"}
 TINY = {

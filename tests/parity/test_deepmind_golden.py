@@ -22,8 +22,8 @@ from perceiver_jax import models, params
 from perceiver_jax.adapters.conv_stem import ConvStem
 from perceiver_jax.adapters.image import space_to_depth
 from perceiver_jax.core import AttentionConfig, CrossAttentionLayer, MLPConfig, SelfAttentionLayer
-from perceiver_jax.core.attention import attend
 from perceiver_jax.core.decoder import MeanPoolHead
+from perceiver_jax.core.dense import attend
 from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.position import fourier_axes, fourier_features
 from perceiver_jax.core.tokens import Tokens

@@ -1,0 +1,41 @@
+"""Gradients written by hand where a backend computes JAX's own slowly; the one dispatch point.
+
+- On CPU the gradient of a kernel is `inputsᵀ · cotangent`, operands in this order: XLA copies the
+  left operand transposed, and with the cotangent there it fuses the whole chain of residual
+  gradients into that copy, again for every layer.
+- Elsewhere nothing is gained, and JAX's own gradients stay.
+- They cannot be differentiated forwards (`jax.jvp`); `implementation="plain"` can.
+"""
+
+from typing import Any
+
+import jax
+
+from perceiver_jax.typing import Array
+
+
+def project(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
+    """[..., in] inputs, [in, out] kernel → [..., out]; a `dot_general` for linear layers."""
+    if jax.default_backend() == "cpu":
+        return _project(x, kernel)
+    return jax.lax.dot_general(x, kernel, dimension_numbers, **options)
+
+
+@jax.custom_vjp
+def _project(x: Array, kernel: Array) -> Array:
+    return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _save(x, kernel):
+    return _project(x, kernel), (x, kernel)
+
+
+def _project_gradient(saved, d_y):
+    x, kernel = saved
+    leading = tuple(range(x.ndim - 1))
+    d_x = jax.lax.dot_general(d_y, kernel, (((x.ndim - 1,), (1,)), ((), ())))
+    d_kernel = jax.lax.dot_general(x, d_y, ((leading, leading), ((), ())))
+    return d_x, d_kernel
+
+
+_project.defvjp(_save, _project_gradient)

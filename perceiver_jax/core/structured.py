@@ -1,0 +1,122 @@
+"""Cross-attention to tokens whose structure is used instead of written out.
+
+- Exactly the attention to `tokens.dense()`, re-associated: key and value projections move to the
+  side of the few queries, the layer norm becomes one number per token and a centring per query,
+  and positions of a grid enter axis by axis.
+- Neither keys, values, scores nor the dense tokens ever exist; memory does not grow with the
+  tokens but for what is returned by axis.
+- Whether it is cheaper follows from shapes alone, see `is_cheaper`.
+
+Source: own; the definition is `attention.MultiHeadAttention` after `kv_norm`.
+Differs: sums are taken in another order, and in at least float32 whatever the compute type.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from einops import rearrange
+
+from perceiver_jax.core.dense import MaskedRows
+from perceiver_jax.core.layout import layout_of
+from perceiver_jax.core.separable import softmax_sums
+from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.typing import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """The layer norm of the tokens: scale [C], bias [C], epsilon."""
+
+    scale: Array
+    bias: Array
+    epsilon: float
+
+    @classmethod
+    def of(cls, layer: Any) -> "Norm":
+        """That of a flax layer."""
+        return cls(layer.scale[...], layer.bias[...], layer.epsilon)
+
+
+def is_cheaper(
+    tokens: Tokens, *, num_queries: int, num_heads: int, num_qk_channels: int, num_v_channels: int
+) -> bool:
+    """Whether the structured form takes fewer multiplications than projecting keys and values."""
+    projected = num_qk_channels + num_v_channels
+    dense = tokens.num_tokens * projected * (tokens.num_channels + num_queries)
+    layout = layout_of(tokens)
+    # A feature is multiplied for the score and for the sum, and so are scale and weight.
+    per_row = tokens.num_tokens * (layout.num_features + 2) + layout.table_size
+    return 2 * num_heads * num_queries * per_row < dense
+
+
+def attend_to_tokens(
+    q: Array,
+    tokens: Tokens,
+    *,
+    key_kernel: Array,
+    value_kernel: Array,
+    value_bias: Array | None,
+    norm: Norm | None,
+    masked_rows: MaskedRows,
+) -> Array:
+    """Softmax attention of queries to keys and values made of normed tokens.
+
+    Args:
+        q: [b, N, H, K] queries; b is 1 or B.
+        tokens: B examples of M tokens with C channels, and their mask.
+        key_kernel: [C, H·K]. A bias of the keys would cancel in the softmax.
+        value_kernel: [C, H·V].
+        value_bias: [H·V], or None.
+        norm: of the tokens, or None.
+        masked_rows: as in `attention.attend`, where an example has no token at all.
+
+    Returns:
+        [B, N, H·V], heads side by side, of type float32 or more.
+    """
+    heads, dtype = q.shape[2], jnp.promote_types(q.dtype, jnp.float32)
+    dtype = jnp.promote_types(dtype, tokens.content.dtype)
+    key_kernel = rearrange(key_kernel.astype(dtype), "c (h k) -> c h k", h=heads)
+    value_kernel = rearrange(value_kernel.astype(dtype), "c (h v) -> c h v", h=heads)
+
+    # Scores as functions of raw tokens: project back, scale, centre.
+    u = jnp.einsum("bnhk,chk->bchn", q.astype(dtype) / q.shape[-1] ** 0.5, key_kernel)
+    u = rearrange(u, "b c h n -> b c (h n)")
+    bound = None
+    if norm is not None:
+        u = u * norm.scale.astype(dtype)[None, :, None]
+        u = u - u.mean(axis=1, keepdims=True)
+        # A normed token, before its scale and bias, is no longer than the root of its channels.
+        bound = jnp.linalg.norm(u, axis=1) * u.shape[1] ** 0.5
+
+    batch = max(len(u), len(tokens.content))
+    content = jnp.broadcast_to(tokens.content, (batch, *tokens.content.shape[1:])).astype(dtype)
+    tables = tuple(jnp.asarray(table, dtype) for table in tokens.positions)
+    tokens = dataclasses.replace(tokens, content=content, positions=tables)
+    mask, alive = tokens.mask, None
+    if mask is not None:
+        found = mask.any(-1, keepdims=True)
+        if masked_rows == "uniform":
+            mask, u = mask | ~found, u * found[:, :, None]
+        else:
+            alive = found[:, :, None].astype(dtype)
+
+    layout = layout_of(tokens)
+    scale = jnp.ones(content.shape[:-1], dtype)
+    if norm is not None:
+        scale = tokens.inverse_deviation(norm.epsilon).astype(dtype)
+    sums = softmax_sums(layout.functional(u), layout.elements(content, scale, mask), bound)
+    y = layout.channels(sums)
+    if norm is not None:
+        y = (y - y.mean(axis=1, keepdims=True)) * norm.scale.astype(dtype)[None, :, None]
+        y = y + _where_alive(norm.bias.astype(dtype)[None, :, None], alive)
+    y = rearrange(y, "b c (h n) -> b c h n", h=heads)
+    result = rearrange(jnp.einsum("bchn,chv->bnhv", y, value_kernel), "b n h v -> b n (h v)")
+    if value_bias is not None:
+        result = result + _where_alive(value_bias.astype(dtype)[None, None], alive)
+    return result
+
+
+def _where_alive(bias: Array, alive: Array | None) -> Array:
+    """A bias of values, which examples without tokens get none of."""
+    return bias if alive is None else bias * alive
