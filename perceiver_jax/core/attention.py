@@ -21,7 +21,7 @@ from perceiver_jax.core.dense import MaskedRows, attend
 from perceiver_jax.core.folded import attend_folded
 from perceiver_jax.core.fused import attend_fused, cuda_capability, fused_possible
 from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
-from perceiver_jax.core.structured import Norm, attend_to_tokens
+from perceiver_jax.core.structured import Norm, attend_from_tokens, attend_to_tokens
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -270,6 +270,36 @@ class MultiHeadAttention(nnx.Module):
         """Whether `attend_to_tokens` is allowed and cheaper than attending to dense tokens."""
         return self.config.implementation == "auto" and structured.is_cheaper(
             tokens, num_queries=num_queries, **self._sizes()
+        )
+
+    def answer_tokens(
+        self,
+        tokens: Tokens,
+        norm: nnx.LayerNorm | None,
+        keys: Array,
+        values: Array,
+        query_mask: Array | None = None,
+    ) -> Array:
+        """What `answer` gives for normed dense tokens as queries, by their structure."""
+        bias = self.query.bias
+        attended = attend_from_tokens(
+            tokens,
+            keys,
+            values,
+            query_kernel=self.query.kernel[...],
+            query_bias=None if bias is None else bias[...],
+            norm=None if norm is None else Norm.of(norm),
+        )
+        return self._output(attended, query_mask)
+
+    def asks_by_structure(self, tokens: Tokens, keys: Array, key: Key | None) -> bool:
+        """Whether `answer_tokens` is allowed and cheaper than `answer`."""
+        auto = self.config.implementation == "auto" and not self._drops(key)
+        return auto and structured.asking_is_cheaper(
+            tokens,
+            num_keys=keys.shape[1],
+            num_heads=self.config.num_heads,
+            num_qk_channels=self.query.out_features,
         )
 
     def _folds(self, num_queries: int, num_inputs: int) -> bool:

@@ -3,6 +3,8 @@
 - On CPU the gradient of a kernel is `inputsᵀ · cotangent`, operands in this order: XLA copies the
   left operand transposed, and with the cotangent there it fuses the whole chain of residual
   gradients into that copy, again for every layer.
+- Layers that follow each other without a loop have their residual gradients fused into one chain
+  on CPU, which is computed anew for each of them; a loop cuts the chain.
 - Elsewhere nothing is gained, and JAX's own gradients stay.
 - They cannot be differentiated forwards (`jax.jvp`); `implementation="plain"` can.
 """
@@ -21,13 +23,25 @@ def project(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> 
     return jax.lax.dot_general(x, kernel, dimension_numbers, **options)
 
 
-@jax.custom_vjp
-def _project(x: Array, kernel: Array) -> Array:
+def prefers_loop(num_activations: int, num_parameters: int) -> bool:
+    """Whether a loop over layers is faster than writing them out.
+
+    A loop stacks the parameters of all layers, which costs time in their number. On CPU that is
+    less than the loop spares where there are more activations, as in a small model on a batch.
+    """
+    return jax.default_backend() == "cpu" and num_activations > num_parameters
+
+
+def _product(x: Array, kernel: Array) -> Array:
     return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
+_project = jax.custom_vjp(_product)
+
+
 def _save(x, kernel):
-    return _project(x, kernel), (x, kernel)
+    # The product itself, for remat policies to see.
+    return _product(x, kernel), (x, kernel)
 
 
 def _project_gradient(saved, d_y):

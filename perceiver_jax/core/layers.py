@@ -2,8 +2,8 @@
 
 - `x + attention(norm(x))`, then `x + mlp(norm(x))`; the skip carries the un-normalised input.
 - The skip stays in float32 when projections compute in bfloat16.
-- A deep block of distinct layers is scanned, by stacking its parameters inside the compiled
-  function; what is stored stays one entry per layer.
+- A deep block of distinct layers is scanned, and so is a small one where that is faster, by
+  stacking its parameters inside the compiled function; what is stored stays one entry per layer.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from flax import nnx
 
 from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
 from perceiver_jax.core.dropout import dropout, split
+from perceiver_jax.core.gradients import prefers_loop
 from perceiver_jax.core.linear import layer_norm
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.query_blocks import map_blocks
@@ -143,10 +144,15 @@ class CrossAttentionLayer(nnx.Module):
         config = self.attention_config
         keys_values = self.attention.keys_values(self.kv_norm(inputs) if config.kv_norm else inputs)
 
-        def answer(queries, query_mask, key):
+        def answer(tokens, query_mask, key):
             weights_key, residual_key = split(key, 2)
-            normed = self.q_norm(queries) if config.q_norm else queries
-            attended = self.attention.answer(normed, *keys_values, query_mask, key=weights_key)
+            queries = tokens.dense()
+            norm = self.q_norm if config.q_norm else None
+            if self.attention.asks_by_structure(tokens, keys_values[0], weights_key):
+                attended = self.attention.answer_tokens(tokens, norm, *keys_values, query_mask)
+            else:
+                normed = queries if norm is None else norm(queries)
+                attended = self.attention.answer(normed, *keys_values, query_mask, key=weights_key)
             return finish(self._residual(queries, attended, residual_key, SILENT))
 
         return map_blocks(answer, queries, query_mask, at_once=at_once, key=key)
@@ -248,13 +254,19 @@ class SelfAttentionBlock(nnx.Module):
                 x = layer(x, key=keys[i], tape=tape.at(f"layer/{i}"))
             return x
         apply = jax.checkpoint(_apply_layer) if self.remat else _apply_layer
-        if self.unroll or len(self.layer) < SCANNED_FROM:
+        if self.unroll or not self._loops(x):
             for i, layer in enumerate(self.layer):
                 x = apply(layer, x, keys[i])
             return x
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.layer)
         scanned = (stacked, None if key is None else keys)
         return jax.lax.scan(lambda x, step: (apply(step[0], x, step[1]), None), x, scanned)[0]
+
+    def _loops(self, x: Array) -> bool:
+        """Whether to loop over the layers, for the compiler's sake or for speed."""
+        num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.layer[0]))
+        many = len(self.layer) >= SCANNED_FROM
+        return many or (len(self.layer) > 1 and prefers_loop(x.size, num_parameters))
 
 
 def _skip(config: AttentionConfig, x: Array, attended: Array) -> Array:

@@ -19,7 +19,7 @@ from perceiver_jax.typing import Array, Key
 
 
 def map_blocks(
-    answer: Callable[[Array, Array | None, Key | None], Any],
+    answer: Callable[[Tokens, Array | None, Key | None], Any],
     queries: Array | Tokens,
     query_mask: Array | None,
     *,
@@ -29,7 +29,7 @@ def map_blocks(
     """Applies a function that treats every query alike to blocks of them, one after the other.
 
     Args:
-        answer: ([B or 1, o, E] queries, [B, o] mask or None, key or None) → arrays [B, o, ...].
+        answer: (tokens of o queries, [B, o] mask or None, key or None) → arrays [B, o, ...].
         queries: [B or 1, O, E], or tokens of which the dense form is that.
         query_mask: [B, O] bool, or None.
         at_once: queries o of a block, about.
@@ -61,7 +61,7 @@ def map_blocks(
         content, first, mask, key = block
         part = dataclasses.replace(tokens, content=content, positions=(*first, *others), mask=None)
         mask = None if mask is None else mask.reshape(len(mask), -1)
-        return answer(part.dense(), mask, key)
+        return answer(part, mask, key)
 
     results = jax.lax.map(
         body,

@@ -204,6 +204,25 @@ def _evaluate(functional: Functional, x: Array, g: Array) -> Array:
     return values
 
 
+def evaluate_all(functional: Functional, elements: Elements) -> Array:
+    """[B, G·T, R] scaled functional of all tokens, written out."""
+    x = elements.content
+    if elements.shared is not None:
+        shared = jnp.broadcast_to(elements.shared, (len(x), *elements.shared.shape))
+        x = jnp.concatenate([x, shared], axis=-1)
+    u = functional.features
+    if len(u) == 1:
+        values = jnp.einsum("bgtk,kr->bgtr", x, u[0])
+    else:
+        values = jnp.einsum("bgtk,bkr->bgtr", jnp.broadcast_to(x, (len(u), *x.shape[1:])), u)
+    if functional.outer is not None:
+        values = values + functional.outer[:, :, None]
+    if functional.inner is not None:
+        values = values + functional.inner[:, None]
+    values = values * elements.scale[..., None]
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
 def _save(*arguments):
     """The forward pass under differentiation; arguments say whether they are differentiated."""
     functional, elements, bound = jax.tree.map(

@@ -1,4 +1,4 @@
-"""Cross-attention to tokens whose structure is used instead of written out.
+"""Cross-attention to tokens, or from tokens, whose structure is used instead of written out.
 
 - Exactly the attention to `tokens.dense()`, re-associated: key and value projections move to the
   side of the few queries, the layer norm becomes one number per token and a centring per query,
@@ -14,12 +14,13 @@ Differs: sums are taken in another order, and in at least float32 whatever the c
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
 from perceiver_jax.core.dense import MaskedRows
 from perceiver_jax.core.layout import layout_of
-from perceiver_jax.core.separable import softmax_sums
+from perceiver_jax.core.separable import evaluate_all, softmax_sums
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
 
@@ -48,6 +49,16 @@ def is_cheaper(
     # A feature is multiplied for the score and for the sum, and so are scale and weight.
     per_row = tokens.num_tokens * (layout.num_features + 2) + layout.table_size
     return 2 * num_heads * num_queries * per_row < dense
+
+
+def asking_is_cheaper(
+    tokens: Tokens, *, num_keys: int, num_heads: int, num_qk_channels: int
+) -> bool:
+    """Whether `attend_from_tokens` takes fewer multiplications than projecting tokens."""
+    layout = layout_of(tokens)
+    dense = tokens.num_tokens * num_qk_channels * (tokens.num_channels + num_keys)
+    per_key = tokens.num_tokens * (layout.num_features + 1) + layout.table_size
+    return num_heads * num_keys * per_key < dense
 
 
 def attend_to_tokens(
@@ -90,9 +101,8 @@ def attend_to_tokens(
         bound = jnp.linalg.norm(u, axis=1) * u.shape[1] ** 0.5
 
     batch = max(len(u), len(tokens.content))
-    content = jnp.broadcast_to(tokens.content, (batch, *tokens.content.shape[1:])).astype(dtype)
-    tables = tuple(jnp.asarray(table, dtype) for table in tokens.positions)
-    tokens = dataclasses.replace(tokens, content=content, positions=tables)
+    content = jnp.broadcast_to(tokens.content, (batch, *tokens.content.shape[1:]))
+    tokens = _converted(dataclasses.replace(tokens, content=content), dtype)
     mask, alive = tokens.mask, None
     if mask is not None:
         found = mask.any(-1, keepdims=True)
@@ -102,10 +112,10 @@ def attend_to_tokens(
             alive = found[:, :, None].astype(dtype)
 
     layout = layout_of(tokens)
-    scale = jnp.ones(content.shape[:-1], dtype)
+    scale = jnp.ones(tokens.content.shape[:-1], dtype)
     if norm is not None:
         scale = tokens.inverse_deviation(norm.epsilon).astype(dtype)
-    sums = softmax_sums(layout.functional(u), layout.elements(content, scale, mask), bound)
+    sums = softmax_sums(layout.functional(u), layout.elements(tokens.content, scale, mask), bound)
     y = layout.channels(sums)
     if norm is not None:
         y = (y - y.mean(axis=1, keepdims=True)) * norm.scale.astype(dtype)[None, :, None]
@@ -115,6 +125,62 @@ def attend_to_tokens(
     if value_bias is not None:
         result = result + _where_alive(value_bias.astype(dtype)[None, None], alive)
     return result
+
+
+def attend_from_tokens(
+    tokens: Tokens,
+    k: Array,
+    v: Array,
+    *,
+    query_kernel: Array,
+    query_bias: Array | None,
+    norm: Norm | None,
+) -> Array:
+    """Softmax attention of queries made of normed tokens: the other side of `attend_to_tokens`.
+
+    Args:
+        tokens: B or 1 examples of O tokens with C channels.
+        k: [B, M, H, K] keys.
+        v: [B, M, H, V] values.
+        query_kernel: [C, H·K].
+        query_bias: [H·K], or None.
+        norm: of the tokens, or None.
+
+    Returns:
+        [B, O, H·V], heads side by side, of type float32 or more.
+    """
+    num_keys, heads = k.shape[1:3]
+    dtype = jnp.promote_types(jnp.promote_types(k.dtype, jnp.float32), tokens.content.dtype)
+    query_kernel = rearrange(query_kernel.astype(dtype), "c (h k) -> c h k", h=heads)
+    k = k.astype(dtype) / k.shape[-1] ** 0.5
+    u = rearrange(jnp.einsum("bmhk,chk->bchm", k, query_kernel), "b c h m -> b c (h m)")
+    # What every query adds to the score of a key: the biases.
+    constant = jnp.zeros((1, u.shape[-1]), dtype)
+    if query_bias is not None:
+        bias = rearrange(query_bias.astype(dtype), "(h k) -> h k", h=heads)
+        constant = rearrange(jnp.einsum("bmhk,hk->bhm", k, bias), "b h m -> b (h m)")
+    if norm is not None:
+        constant = constant + jnp.einsum("bcr,c->br", u, norm.bias.astype(dtype))
+        u = u * norm.scale.astype(dtype)[None, :, None]
+        u = u - u.mean(axis=1, keepdims=True)
+    tokens = _converted(tokens, dtype)
+    scale = jnp.ones(tokens.content.shape[:-1], dtype)
+    if norm is not None:
+        scale = tokens.inverse_deviation(norm.epsilon)
+    layout = layout_of(tokens)
+    elements = layout.elements(tokens.content, scale, None)
+    scores = evaluate_all(layout.functional(u), elements)[:, : tokens.num_tokens]
+    scores = rearrange(scores + constant[:, None], "b o (h m) -> b h o m", m=num_keys)
+    weights = jax.nn.softmax(scores, axis=-1)
+    result = jnp.einsum("bhom,bmhv->bohv", weights, v.astype(dtype))
+    return rearrange(result, "b o h v -> b o (h v)")
+
+
+def _converted(tokens: Tokens, dtype) -> Tokens:
+    """Content and tables in this type, the tables rounded to the content's as in dense tokens."""
+    rounded = jnp.promote_types(tokens.content.dtype, jnp.float32)
+    tables = tuple(jnp.asarray(table, rounded).astype(dtype) for table in tokens.positions)
+    return dataclasses.replace(tokens, content=tokens.content.astype(dtype), positions=tables)
 
 
 def _where_alive(bias: Array, alive: Array | None) -> Array:

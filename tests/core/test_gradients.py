@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from perceiver_jax.core import gradients
+from perceiver_jax.core.linear import InitConfig, linear
+
+DIMENSIONS = (((2,), (0,)), ((), ()))
+
+
+def draw(*shape):
+    return jnp.asarray(np.random.default_rng(shape).normal(size=shape))
+
+
+def loss(product):
+    return lambda x, kernel: jnp.sin(product(x, kernel, DIMENSIONS)).sum()
+
+
+def test_the_gradient_is_jax_s_own(float64):
+    x, kernel = draw(2, 3, 4), draw(4, 5)
+    wanted = jax.grad(loss(jax.lax.dot_general), (0, 1))(x, kernel)
+    for transform in (lambda f: f, jax.jit, jax.checkpoint):
+        got = jax.grad(transform(loss(gradients.project)), (0, 1))(x, kernel)
+        for a, b in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+def test_gradients_of_each_example(float64):
+    x, kernel = draw(6, 2, 3, 4), draw(4, 5)
+
+    def each(product):
+        return jax.vmap(jax.grad(loss(product), 1), (0, None))(x, kernel)
+
+    np.testing.assert_allclose(each(gradients.project), each(jax.lax.dot_general), rtol=1e-12)
+
+
+def kernel_gradient_operands(product, equations):
+    """Which argument stands left in the product that makes the gradient of the kernel."""
+    x, kernel = jnp.zeros((2, 3, 4)), jnp.zeros((4, 5))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda k: product(x, k, DIMENSIONS).sum()))(kernel)
+    (shapes,) = [
+        tuple(v.aval.shape for v in e.invars)
+        for e in equations(jaxpr)
+        if e.primitive.name == "dot_general" and e.outvars[0].aval.shape in ((4, 5), (5, 4))
+    ]
+    return shapes[0]
+
+
+def test_on_cpu_the_inputs_stand_left(equations):
+    assert jax.default_backend() == "cpu"
+    assert kernel_gradient_operands(gradients.project, equations) == (2, 3, 4)
+    assert kernel_gradient_operands(jax.lax.dot_general, equations) == (2, 3, 5)
+
+
+def test_elsewhere_it_is_jax_s_product(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, kernel = jnp.ones((2, 3, 4)), jnp.ones((4, 5))
+    jaxpr = str(jax.make_jaxpr(lambda x, k: gradients.project(x, k, DIMENSIONS))(x, kernel))
+    assert "custom_vjp" not in jaxpr
+    assert not gradients.prefers_loop(100, 10)
+
+
+def test_a_loop_is_preferred_where_activations_outnumber_parameters():
+    assert gradients.prefers_loop(100, 10) and not gradients.prefers_loop(10, 100)
+
+
+def test_the_plain_implementation_can_be_differentiated_forwards(random_model):
+    def tangent(implementation):
+        layer = random_model(
+            lambda: linear(4, 5, init=InitConfig(), implementation=implementation, rngs=nnx.Rngs(0))
+        )
+        return jax.jvp(layer, (jnp.ones((1, 4)),), (jnp.ones((1, 4)),))[1]
+
+    assert tangent("plain").shape == (1, 5)
+    with pytest.raises(TypeError, match="forward-mode"):
+        tangent("auto")
