@@ -17,10 +17,10 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
     Returns:
         The exit code: 1 after a `UserError`, 130 after Ctrl-C.
     """
-    # Here, and not above: a command line that is wrong is refused before jax has loaded.
-    from perceiver_jax import compilation_cache
-
     try:
+        # Here, and not above: a command line that is wrong is refused before jax has loaded.
+        from perceiver_jax import compilation_cache
+
         compilation_cache.enable()
         code = main() or 0
         sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught

@@ -29,18 +29,20 @@ def enable() -> None:
         return
     try:
         folder = _user_cache() / "perceiver_jax" / "xla"
-        # Private, because a program that others could write here would run in the user's name.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return
     if not os.access(folder, os.W_OK):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
-    # Many programs of a small model compile in less than JAX's threshold of one second.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ:
+        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # Many programs of a small model compile in less than JAX's threshold of one second.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _user_cache() -> Path:
-    """Source: XDG Base Directory Specification, `$XDG_CACHE_HOME`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Source: XDG Base Directory Specification, `$XDG_CACHE_HOME`; ignored if not absolute."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".cache"

@@ -84,6 +84,15 @@ def test_settings_of_jax_go_first(command, tmp_path):
     assert not (tmp_path / "perceiver_jax").exists()
 
 
+def test_single_settings_of_jax_go_first(command):
+    assert command(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="1000") == UNUSED
+
+
+def test_a_relative_cache_folder_is_ignored(command, tmp_path):
+    assert command(XDG_CACHE_HOME="relative", HOME=str(tmp_path))[2] > 0
+    assert programs(tmp_path / ".cache" / "perceiver_jax" / "xla")
+
+
 def test_importing_changes_no_setting(run_python, tmp_path):
     printed = run_python(
         """

@@ -173,8 +173,8 @@ class MultiHeadAttention(nnx.Module):
             [B, N, num_output_channels].
         """
         q = self._heads(self.query(queries))
-        weighted = inverted or causal or self._drops(key) or tape.recording
-        if not weighted and self._folds(q.shape[1], inputs.shape[1]):
+        free = self._free(inverted, key, tape) and not causal
+        if free and self._folds(q.shape[1], inputs.shape[1]):
             attended = attend_folded(
                 q, inputs, attention_mask, masked_rows=self.config.masked_rows, **self._kernels()
             )
@@ -219,8 +219,7 @@ class MultiHeadAttention(nnx.Module):
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        definition = self.config.implementation == "plain" or tape.recording
-        if definition or inverted or self._drops(key):
+        if not self._free(inverted, key, tape):
             return attend(
                 q,
                 k,
@@ -236,8 +235,10 @@ class MultiHeadAttention(nnx.Module):
         form = fastest_form(q, k, v)
         return form(q, k, v, mask, causal=causal, masked_rows=self.config.masked_rows)
 
-    def _drops(self, key: Key | None) -> bool:
-        return key is not None and self.config.dropout > 0.0
+    def _free(self, inverted: bool, key: Key | None, tape: Tape) -> bool:
+        """Whether any form may be taken: nobody asks for the weights or changes them."""
+        drops = key is not None and self.config.dropout > 0.0
+        return self.config.implementation == "auto" and not (inverted or drops or tape.recording)
 
     def attend_to_tokens(
         self,
@@ -266,9 +267,17 @@ class MultiHeadAttention(nnx.Module):
         )
         return self._output(attended, query_mask)
 
-    def uses_structure(self, tokens: Tokens, num_queries: int) -> bool:
-        """Whether `attend_to_tokens` is allowed and cheaper than attending to dense tokens."""
-        return self.config.implementation == "auto" and structured.is_cheaper(
+    def uses_structure(
+        self,
+        tokens: Tokens,
+        num_queries: int,
+        *,
+        inverted: bool = False,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> bool:
+        """Whether `attend_to_tokens` can stand for the call, and is cheaper."""
+        return self._free(inverted, key, tape) and structured.is_cheaper(
             tokens, num_queries=num_queries, **self._sizes()
         )
 
@@ -294,8 +303,7 @@ class MultiHeadAttention(nnx.Module):
 
     def asks_by_structure(self, tokens: Tokens, keys: Array, key: Key | None) -> bool:
         """Whether `answer_tokens` is allowed and cheaper than `answer`."""
-        auto = self.config.implementation == "auto" and not self._drops(key)
-        return auto and structured.asking_is_cheaper(
+        return self._free(False, key, SILENT) and structured.asking_is_cheaper(
             tokens,
             num_keys=keys.shape[1],
             num_heads=self.config.num_heads,
@@ -303,7 +311,7 @@ class MultiHeadAttention(nnx.Module):
         )
 
     def _folds(self, num_queries: int, num_inputs: int) -> bool:
-        return self.config.implementation == "auto" and folded.is_cheaper(
+        return folded.is_cheaper(
             num_queries=num_queries,
             num_inputs=num_inputs,
             num_channels=self.key.in_features,

@@ -3,7 +3,7 @@
 - A running softmax over blocks of keys. Scores exist for one pair of blocks at a time, so memory
   does not grow with the number of keys.
 - The gradient is written by hand: it keeps the result and each query's log-sum-exp, and computes
-  the scores again, pair by pair. It can be differentiated once, and in reverse only.
+  the scores again, pair by pair. It can be differentiated in reverse only, causal attention once.
 - Causal queries stand at the end of the keys, as the latents of Perceiver AR do. Blocks of keys
   that lie after all queries of a block are not computed.
 - Sizes need not be multiples of the blocks: the last block is moved back until it fits, and what
@@ -68,7 +68,7 @@ def attend_blockwise(
         check_causal(q.shape[1], k.shape[1])
     batch = max(len(x) for x in (q, k, v, mask) if x is not None)
     q, k, v = (jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (q, k, v))
-    result, log_sums = _attend(q, k, v, mask, causal)
+    result, log_sums = _compiled(q, k, v, mask, _Blocks.of(q, k, causal))
     if mask is not None and masked_rows == "uniform":
         nothing = rearrange(jnp.isposinf(log_sums), "b h n -> b n h 1")
         mean = v.mean(1, keepdims=True, dtype=log_sums.dtype).astype(v.dtype)
@@ -167,10 +167,9 @@ def _block_size(total: int, at_most: int) -> int:
     return -(-total // num_blocks)
 
 
-def _results(q, k, v, mask, causal) -> tuple[Array, Array]:
+def _results(q, k, v, mask, blocks) -> tuple[Array, Array]:
     """[B, N, H, V] result and [B, H, N] log-sum-exp; zero and inf where a query sees nothing."""
     dtype = jnp.promote_types(q.dtype, jnp.float32)
-    blocks = _Blocks.of(q, k, causal)
     rows = (q.shape[0], q.shape[2], blocks.queries)
 
     def block_of_queries(i, carry):
@@ -199,7 +198,8 @@ def _results(q, k, v, mask, causal) -> tuple[Array, Array]:
         greatest = jnp.full(rows, jnp.finfo(dtype).min, dtype)
         nothing = (greatest, jnp.zeros(rows, dtype), jnp.zeros((*rows, v.shape[-1]), dtype))
         greatest, total, result = lax.fori_loop(0, blocks.num_key_blocks(i), block_of_keys, nothing)
-        log_sum = jnp.where(total > 0, greatest + jnp.log(total), jnp.inf)
+        # Not `total > 0`: what is not a number has to stay so.
+        log_sum = jnp.where(total == 0, jnp.inf, greatest + jnp.log(total))
         result = result / jnp.where(total > 0, total, 1.0)[..., None]
         result = rearrange(result, "b h n v -> b n h v").astype(v.dtype)
         first = blocks.first_query(i)
@@ -213,16 +213,15 @@ def _results(q, k, v, mask, causal) -> tuple[Array, Array]:
     return lax.fori_loop(0, blocks.num_query_blocks, block_of_queries, (results, log_sums))
 
 
-def _results_to_differentiate(q, k, v, mask, causal):
-    results, log_sums = _results(q, k, v, mask, causal)
+def _results_to_differentiate(q, k, v, mask, blocks):
+    results, log_sums = _results(q, k, v, mask, blocks)
     return (results, log_sums), (q, k, v, mask, results, log_sums)
 
 
-def _gradients(causal, saved, gradients):
+def _gradients(blocks, saved, gradients):
     """Gradients of q, k and v; nobody differentiates the log-sum-exp."""
     q, k, v, mask, results, log_sums = saved
     dtype = log_sums.dtype
-    blocks = _Blocks.of(q, k, causal)
     product = functools.partial(jnp.einsum, preferred_element_type=dtype)
 
     def add(x, block, first):
@@ -265,3 +264,6 @@ def _gradients(causal, saved, gradients):
 
 _attend = jax.custom_vjp(_results, nondiff_argnums=(4,))
 _attend.defvjp(_results_to_differentiate, _gradients)
+
+# Calls outside of a compiled function do not compile each time.
+_compiled = jax.jit(_attend, static_argnums=4)

@@ -279,10 +279,15 @@ class PerceiverEncoder(nnx.Module):
     ) -> Array:
         """Encodes what the input adapter made: `Tokens` → [B, N, D] latents."""
         input_key, latent_key, cross_key, block_key = split(key, 4)
-        tokens = self._hidden(tokens, input_key)
+        tokens = self._with_input_dropout(tokens, input_key)
         if tape.recording:
             tape.stage("inputs", tokens.dense())
         z = drop_latents(self._initial(latents), self.config.latent_dropout, latent_key)
+        if len(z) != len(tokens.content) and 1 not in (len(z), len(tokens.content)):
+            raise ValueError(
+                f"latents for {len(z)} examples do not fit {len(tokens.content)} inputs; give "
+                "[N, D] latents for all, or one set for each input"
+            )
 
         num_steps = len(self.config.schedule)
         cross_keys, block_keys = split(cross_key, num_steps), split(block_key, num_steps)
@@ -322,7 +327,7 @@ class PerceiverEncoder(nnx.Module):
                 z, _ = jax.lax.scan(apply, z, keys, length=num_applied)
         return z
 
-    def _hidden(self, tokens: Tokens, key: Key | None) -> Tokens:
+    def _with_input_dropout(self, tokens: Tokens, key: Key | None) -> Tokens:
         """The tokens with a random part of them masked.
 
         Raises:

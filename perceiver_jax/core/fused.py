@@ -21,8 +21,9 @@ IMPLEMENTATION = "cudnn"
 
 
 def cuda_capability() -> tuple[int, int] | None:
-    """(major, minor) compute capability of the first device here; None if it is not from NVIDIA."""
-    device = jax.local_devices()[0]
+    """(major, minor) compute capability of the default device; None if it is not from NVIDIA."""
+    default = jax.config.values["jax_default_device"]
+    device = default if isinstance(default, jax.Device) else jax.local_devices()[0]
     if "cuda" not in device.client.platform_version:
         return None
     major, minor = device.compute_capability.split(".")

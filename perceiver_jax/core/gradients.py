@@ -12,24 +12,27 @@
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from perceiver_jax.typing import Array
 
 
 def project(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
     """[..., in] inputs, [in, out] kernel → [..., out]; a `dot_general` for linear layers."""
-    if jax.default_backend() == "cpu":
+    asked = [name for name, value in options.items() if value is not None]
+    if jax.default_backend() == "cpu" and not asked:
         return _project(x, kernel)
     return jax.lax.dot_general(x, kernel, dimension_numbers, **options)
 
 
-def prefers_loop(num_activations: int, num_parameters: int) -> bool:
-    """Whether a loop over layers is faster than writing them out.
+def prefers_loop(activations: Array, num_parameters: int) -> bool:
+    """Whether a loop over layers is faster in compiled code than writing them out.
 
     A loop stacks the parameters of all layers, which costs time in their number. On CPU that is
     less than the loop spares where there are more activations, as in a small model on a batch.
     """
-    return jax.default_backend() == "cpu" and num_activations > num_parameters
+    compiled = isinstance(activations, Tracer)
+    return compiled and jax.default_backend() == "cpu" and activations.size > num_parameters
 
 
 def _product(x: Array, kernel: Array) -> Array:

@@ -56,8 +56,8 @@ class LayerOptions:
     implementation: Implementation = setting(
         "auto",
         "'auto' computes in whatever form is fastest of those that are exact, with gradients "
-        "written by hand; 'plain' by the definition, for debugging and forward-mode "
-        "differentiation",
+        "written by hand; 'plain' by the definition, for debugging, and for forward-mode and "
+        "higher derivatives",
     )
 
     def __post_init__(self):

@@ -95,11 +95,10 @@ class CrossAttentionLayer(nnx.Module):
         weights_key, residual_key = split(key, 2)
         config = self.attention_config
         normed = self.q_norm(queries) if config.q_norm else queries
-        weighted = inverted or tape.recording or (key is not None and config.dropout > 0.0)
-        if (
-            isinstance(inputs, Tokens)
-            and not weighted
-            and self.attention.uses_structure(inputs, num_queries=queries.shape[1])
+        if isinstance(inputs, Tokens) and attention_mask is not None:
+            raise ValueError("tokens bring their own mask: attention_mask goes with arrays")
+        if isinstance(inputs, Tokens) and self.attention.uses_structure(
+            inputs, queries.shape[1], inverted=inverted, key=weights_key, tape=tape
         ):
             norm = self.kv_norm if config.kv_norm else None
             attended = self.attention.attend_to_tokens(normed, inputs, norm, query_mask)
@@ -265,8 +264,10 @@ class SelfAttentionBlock(nnx.Module):
     def _loops(self, x: Array) -> bool:
         """Whether to loop over the layers, for the compiler's sake or for speed."""
         num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.layer[0]))
-        many = len(self.layer) >= SCANNED_FROM
-        return many or (len(self.layer) > 1 and prefers_loop(x.size, num_parameters))
+        if len(self.layer) >= SCANNED_FROM:
+            return True
+        auto = self.layer[0].attention_config.implementation == "auto"
+        return auto and len(self.layer) > 1 and prefers_loop(x, num_parameters)
 
 
 def _skip(config: AttentionConfig, x: Array, attended: Array) -> Array:

@@ -81,7 +81,7 @@ def linear(
     bias: bool = True,
     init: InitConfig,
     compute_dtype: ComputeDtype = "float32",
-    implementation: Implementation = "auto",
+    implementation: Implementation = "plain",
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
     """A projection `[..., num_in] → [..., num_out]` with a 2-D kernel.

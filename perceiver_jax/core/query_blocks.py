@@ -1,7 +1,7 @@
 """Long outputs: queries in blocks, so that memory does not grow with their number.
 
-- Queries are an array, or tokens; the blocks of tokens are rows of their outermost grid axis, and
-  become dense one block at a time.
+- Queries are an array, or tokens; the blocks of tokens are rows of their outermost grid axis (or,
+  where rows are long, stretches of them), and become dense one block at a time.
 - A block is computed again in the backward pass instead of kept.
 """
 
@@ -39,42 +39,68 @@ def map_blocks(
         The results put together, [B, O, ...].
     """
     tokens = queries if isinstance(queries, Tokens) else Tokens(content=queries)
-    outer, num_inner = tokens.grid[0], math.prod(tokens.grid[1:])
-    rows = max(1, at_once // num_inner)
-    num_blocks = -(-outer // rows)
-    rows = -(-outer // num_blocks)
-
-    def blocks(x, axis):
-        """Cuts an axis of `outer` rows into blocks, filled up with zeros, and moves them first."""
-        missing = num_blocks * rows - outer
-        x = jnp.pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
-        x = x.reshape(*x.shape[:axis], num_blocks, rows, *x.shape[axis + 1 :])
-        return jnp.moveaxis(x, axis, 0)
-
-    first, others = tokens.positions[:1], tokens.positions[1:]
-    block_mask = None
-    if query_mask is not None:
-        block_mask = blocks(query_mask.reshape(len(query_mask), outer, num_inner), 1)
+    rows_fit = math.prod(tokens.grid[1:]) <= at_once
+    blocks_of = _rows if rows_fit else _line
+    num_blocks, size, cut, make = blocks_of(tokens, at_once)
 
     @jax.checkpoint
     def body(block):
-        content, first, mask, key = block
-        part = dataclasses.replace(tokens, content=content, positions=(*first, *others), mask=None)
-        mask = None if mask is None else mask.reshape(len(mask), -1)
-        return answer(part, mask, key)
+        part, mask, key = block
+        return answer(make(part), mask, key)
 
-    results = jax.lax.map(
-        body,
-        (
-            blocks(tokens.content, 1),
-            tuple(blocks(jnp.asarray(table), 0) for table in first),
-            block_mask,
-            None if key is None else split(key, num_blocks),
-        ),
-    )
+    masks = None
+    if query_mask is not None:
+        masks = _blocks(query_mask, 1, num_blocks, size)
+    keys = None if key is None else split(key, num_blocks)
+    results = jax.lax.map(body, (cut, masks, keys))
 
     def whole(x):
         x = jnp.moveaxis(x, 0, 1)
         return x.reshape(x.shape[0], -1, *x.shape[3:])[:, : tokens.num_tokens]
 
     return jax.tree.map(whole, results)
+
+
+def _rows(tokens: Tokens, at_once: int):
+    """Blocks of whole rows of the outermost axis, which keep their grid.
+
+    Returns:
+        (number of blocks, queries of a block, arrays of all blocks, tokens of a block's arrays).
+    """
+    outer, num_inner = tokens.grid[0], math.prod(tokens.grid[1:])
+    num_blocks = -(-outer // max(1, at_once // num_inner))
+    rows = -(-outer // num_blocks)
+    first, others = tokens.positions[:1], tokens.positions[1:]
+    cut = (
+        _blocks(tokens.content, 1, num_blocks, rows),
+        tuple(_blocks(jnp.asarray(table), 0, num_blocks, rows) for table in first),
+    )
+
+    def make(part):
+        content, first = part
+        return dataclasses.replace(tokens, content=content, positions=(*first, *others), mask=None)
+
+    return num_blocks, rows * num_inner, cut, make
+
+
+def _line(tokens: Tokens, at_once: int):
+    """Blocks of queries one after the other, where a row of the grid is too long for a block."""
+    num_blocks = -(-tokens.num_tokens // at_once)
+    size = -(-tokens.num_tokens // num_blocks)
+    content = tokens.content.reshape(len(tokens.content), tokens.num_tokens, -1)
+    cut = (_blocks(content, 1, num_blocks, size), jnp.arange(num_blocks) * size)
+
+    def make(part):
+        content, start = part
+        positions = tokens.positions_at(start + jnp.arange(size))
+        return Tokens(content=content, positions=() if positions is None else (positions,))
+
+    return num_blocks, size, cut, make
+
+
+def _blocks(x: Array, axis: int, num_blocks: int, size: int) -> Array:
+    """Cuts an axis into blocks, the last filled up with zeros, and moves them to the front."""
+    missing = num_blocks * size - x.shape[axis]
+    x = jnp.pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
+    x = x.reshape(*x.shape[:axis], num_blocks, size, *x.shape[axis + 1 :])
+    return jnp.moveaxis(x, axis, 0)

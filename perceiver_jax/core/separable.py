@@ -11,6 +11,7 @@
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -81,9 +82,18 @@ def softmax_sums(functional: Functional, elements: Elements, bound: Array | None
     num_rows = functional.features.shape[-1]
     tile = TILE_SIZE.get(jax.default_backend(), num_rows * batch * row_size)
     at_once = max(LEAST_WIDTH, tile // (batch * row_size))
-    if num_rows <= at_once:
+    return _sums_in_parts(functional, elements, bound, -(-num_rows // at_once))
+
+
+# Compiled by itself, so that calls outside of a compiled function do not compile each time.
+@functools.partial(jax.jit, static_argnums=3)
+def _sums_in_parts(
+    functional: Functional, elements: Elements, bound: Array | None, num_parts: int
+) -> Functional:
+    """The sums for a part of the rows after the other."""
+    if num_parts == 1:
         return _softmax_sums(functional, elements, bound)
-    num_parts = -(-num_rows // at_once)
+    num_rows = functional.features.shape[-1]
     missing = -num_rows % num_parts
 
     def parts(x):
@@ -225,12 +235,14 @@ def evaluate_all(functional: Functional, elements: Elements) -> Array:
 
 def _save(*arguments):
     """The forward pass under differentiation; arguments say whether they are differentiated."""
-    functional, elements, bound = jax.tree.map(
-        lambda a: a.value, arguments, is_leaf=lambda a: isinstance(a, CustomVJPPrimal)
-    )
+
+    def is_leaf(x):
+        return isinstance(x, CustomVJPPrimal)
+
+    functional, elements, bound = jax.tree.map(lambda x: x.value, arguments, is_leaf=is_leaf)
     sums, log_total = _forward(functional, elements, bound)
     # Only arrays can be saved; whether tokens are differentiated is told by the structure.
-    asked = () if arguments[1].scale.perturbed or arguments[1].content.perturbed else None
+    asked = () if any(x.perturbed for x in jax.tree.leaves(arguments[1], is_leaf=is_leaf)) else None
     return sums, (functional, elements, sums, log_total, asked)
 
 

@@ -98,13 +98,14 @@ def attend_to_tokens(
         u = u * norm.scale.astype(dtype)[None, :, None]
         u = u - u.mean(axis=1, keepdims=True)
         # A normed token, before its scale and bias, is no longer than the root of its channels.
-        bound = jnp.linalg.norm(u, axis=1) * u.shape[1] ** 0.5
+        bound = jax.lax.stop_gradient(jnp.linalg.norm(u, axis=1) * u.shape[1] ** 0.5)
 
     batch = max(len(u), len(tokens.content))
     content = jnp.broadcast_to(tokens.content, (batch, *tokens.content.shape[1:]))
     tokens = _converted(dataclasses.replace(tokens, content=content), dtype)
     mask, alive = tokens.mask, None
     if mask is not None:
+        mask = jnp.broadcast_to(mask, (batch, mask.shape[-1]))
         found = mask.any(-1, keepdims=True)
         if masked_rows == "uniform":
             mask, u = mask | ~found, u * found[:, :, None]

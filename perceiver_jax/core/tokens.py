@@ -80,6 +80,19 @@ class Tokens:
             jnp.expand_dims(table, others), (*self.grid, columns.stop - columns.start)
         )
 
+    def positions_at(self, indices: Array) -> Array | None:
+        """[o, P] position features of the elements with these [o] row-major indices, or None."""
+        if not self.positions:
+            return None
+        dtype = jnp.promote_types(self.content.dtype, jnp.float32)
+        places = jnp.unravel_index(indices, self.grid)
+        features = [
+            jnp.asarray(table, dtype)[place]
+            for table, place in zip(self.positions, places, strict=True)
+        ]
+        features = jnp.concatenate(features, axis=-1)
+        return features if self.order is None else features[:, np.array(self.order)]
+
     def dense(self) -> Array:
         """[B, M, C] elements in row-major order: content, then position features."""
         content = self.content.reshape(self.content.shape[0], self.num_tokens, -1)

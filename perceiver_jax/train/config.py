@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from perceiver_jax.config import ConfigError, setting, to_dict
+from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
@@ -115,7 +115,9 @@ def check_resumable(
     Raises:
         UserError: they differ in more than `MAY_CHANGE`, or the run would end before the step.
     """
-    differences = list(_differences(saved, to_dict(config)))
+    # A field that did not exist when the run began has its default value.
+    completed = to_dict(from_dict(ExperimentConfig, saved))
+    differences = list(_differences(completed, to_dict(config)))
     if differences:
         shown = "\n  ".join(differences[:10])
         more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
@@ -132,7 +134,7 @@ def check_resumable(
 
 def _differences(old: Any, new: Any, where: str = "config"):
     """Lines 'field: old value there, new value here', without what may change."""
-    if where.removeprefix("config.") in MAY_CHANGE:
+    if where.removeprefix("config.") in MAY_CHANGE or where.endswith(".implementation"):
         return
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:

@@ -188,3 +188,11 @@ def test_worthwhile_is_a_matter_of_shapes():
     assert not decide(64, 128)
     assert not decide(1, 131072)
     assert not decide(32, 50176, channels=128)
+
+
+@pytest.mark.parametrize("masked_rows", ["zero", "uniform"])
+def test_a_query_that_is_not_a_number_stays_so(masked_rows):
+    q, k, v = draw_qkv()
+    mask = jnp.ones((1, 1, 1, k.shape[1]), bool)
+    result = attend_blockwise(q.at[:, 0].set(jnp.nan), k, v, mask, masked_rows=masked_rows)
+    assert jnp.isnan(result[:, 0]).all() and jnp.isfinite(result[:, 1:]).all()

@@ -59,11 +59,18 @@ def test_elsewhere_it_is_jax_s_product(monkeypatch):
     x, kernel = jnp.ones((2, 3, 4)), jnp.ones((4, 5))
     jaxpr = str(jax.make_jaxpr(lambda x, k: gradients.project(x, k, DIMENSIONS))(x, kernel))
     assert "custom_vjp" not in jaxpr
-    assert not gradients.prefers_loop(100, 10)
+    assert not loops(jnp.zeros(100), 10)
 
 
-def test_a_loop_is_preferred_where_activations_outnumber_parameters():
-    assert gradients.prefers_loop(100, 10) and not gradients.prefers_loop(10, 100)
+def loops(x, num_parameters):
+    found = []
+    jax.make_jaxpr(lambda x: found.append(gradients.prefers_loop(x, num_parameters)))(x)
+    return found[0]
+
+
+def test_compiled_code_loops_where_activations_outnumber_parameters():
+    assert loops(jnp.zeros(100), 10) and not loops(jnp.zeros(10), 100)
+    assert not gradients.prefers_loop(jnp.zeros(100), 10)
 
 
 def test_the_plain_implementation_can_be_differentiated_forwards(random_model):

@@ -52,6 +52,8 @@ QUERIES = {
     "array for all": (lambda: draw(1, 23, 6), 6),
     "tokens": (flow_like_queries, 12),
     "tokens in a line": (line_queries, 7),
+    "tokens in one long row": (lambda: flow_like_queries((1, 66)), 12),
+    "tokens in long rows": (lambda: flow_like_queries((3, 22)), 12),
 }
 
 
@@ -98,6 +100,16 @@ def test_blocks_change_no_result_and_no_gradient(
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+def test_dropout_of_weights_reaches_queries_that_are_tokens(random_model, monkeypatch):
+    blocks_of(monkeypatch, 5)
+    decoder = random_model(builder(12, dropout=0.5))
+    answers = [
+        decoder.decode(jnp.asarray(LATENTS, jnp.float32), flow_like_queries(), key=key)
+        for key in (None, jax.random.key(0), jax.random.key(1))
+    ]
+    assert not np.allclose(answers[0], answers[1]) and not np.allclose(answers[1], answers[2])
+
+
 def test_decode_gives_the_answers_themselves(float64, random_model, monkeypatch):
     decoder = random_model(builder(6))
     queries = QUERIES["array"][0]()
@@ -122,12 +134,13 @@ def test_each_block_has_dropout_of_its_own():
     assert drawn.shape == (1, 10) and len(np.unique(drawn)) == 10
 
 
-def test_memory_does_not_grow_with_the_queries(random_model, monkeypatch):
+@pytest.mark.parametrize("lead", [(), (1,)])
+def test_memory_does_not_grow_with_the_queries(lead, random_model, monkeypatch):
     blocks_of(monkeypatch, 64)
     decoder = random_model(builder(6))
 
     def temporaries(num_queries, function):
-        queries = jnp.zeros((1, num_queries, 6))
+        queries = Tokens(content=jnp.zeros((1, *lead, num_queries, 6)))
         lowered = jax.jit(function).lower(decoder, jnp.zeros((1, 4, 8)), queries)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 

@@ -10,6 +10,7 @@ import pytest
 from einops import rearrange
 
 from perceiver_jax.core import separable
+from perceiver_jax.core import structured as structured_attention
 from perceiver_jax.core.dense import attend
 from perceiver_jax.core.position import fourier_axes
 from perceiver_jax.core.structured import Norm, attend_to_tokens, is_cheaper
@@ -138,6 +139,72 @@ def test_content_alone_and_one_table_over_all_tokens(float64):
         for name, x in arguments.items()
     }
     assert_same(arguments, lambda content, table: Tokens(content=content))
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("name", ["table", "content"])
+@pytest.mark.parametrize("grid", [GRIDS["two axes"], GRIDS["one axis"]], ids=["grid", "line"])
+def test_tokens_are_differentiated_where_one_part_of_them_is_asked_for(float64, grid, name, norm):
+    arguments, tokens = problem(*grid)
+
+    def gradient(form):
+        def total(x):
+            return jnp.sin(form(arguments | {name: x}, tokens, norm=norm)).sum()
+
+        return jax.grad(total)(arguments[name])
+
+    wanted = gradient(dense)
+    assert np.abs(wanted).max() > 0
+    np.testing.assert_allclose(gradient(structured), wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_masks_and_queries_of_one_and_of_many_examples(float64):
+    arguments, tokens = problem((6, 7), 3, queries=3, batch=1)
+    mask = jnp.asarray(np.random.default_rng(0).random((1, 42)) < 0.5)
+    assert_same(arguments, lambda *parts: dataclasses.replace(tokens(*parts), mask=mask))
+
+
+def test_no_score_exceeds_the_bound_that_spares_the_maximum(float64, monkeypatch):
+    """Also where a token is parallel to the query, which comes close to it."""
+    bounds = []
+    real = structured_attention.softmax_sums
+    monkeypatch.setattr(
+        structured_attention,
+        "softmax_sums",
+        lambda functional, elements, bound: (
+            bounds.append(bound) or real(functional, elements, bound)
+        ),
+    )
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = jnp.asarray(rng.normal(size=(1, 30, 8)))
+        kernel, scale = jnp.asarray(rng.normal(size=(8, K))), jnp.asarray(rng.normal(size=8))
+        q = jnp.asarray(rng.normal(size=(1, N, 1, K)))
+        u = jnp.einsum("bnhk,ck->bnc", q, kernel) * scale[None, None] / K**0.5
+        u = u - u.mean(-1, keepdims=True)
+        x = x.at[:, :N].set(7 * u)  # the parallel ones
+        norm = Norm(scale, jnp.zeros(8), 1e-12)
+        attend_to_tokens(
+            q,
+            Tokens(content=x),
+            key_kernel=kernel,
+            value_kernel=kernel,
+            value_bias=None,
+            norm=norm,
+            masked_rows="zero",
+        )
+        normed = x - x.mean(-1, keepdims=True)
+        normed = normed / jnp.sqrt(jnp.square(normed).mean(-1, keepdims=True))
+        highest = jnp.abs(jnp.einsum("bnc,bmc->bnm", u, normed)).max(-1)
+        assert (bounds[-1] >= highest * (1 - 1e-9)).all()
+        np.testing.assert_allclose(bounds[-1], highest, rtol=1e-6)
+
+
+def test_queries_of_zero_have_finite_gradients(float64, monkeypatch):
+    monkeypatch.setattr(separable, "TILE_SIZE", {"cpu": 2**6})
+    monkeypatch.setattr(separable, "LEAST_WIDTH", 2)
+    arguments, tokens = problem((6, 7), 3)
+    assert_same(arguments | {"q": 0 * arguments["q"]}, tokens)
 
 
 def test_values_may_have_no_bias(float64):

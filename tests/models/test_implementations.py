@@ -49,6 +49,7 @@ CASES = {
     "stem": (image(preprocessing="conv", num_preprocessing_channels=4), (16, 24)),
     "learned": (image(preprocessing="conv1x1", num_preprocessing_channels=4), (16, 24)),
     "repeated": (image(**REPEATED), (16, 24)),
+    "inverted": (image(**REPEATED, inverted_cross_attention=(1,)), (16, 24)),
     "remat": (image(**REPEATED, remat=True), (16, 24)),
     "pooled": (image(POOLED, **REPEATED, qkv_bias=False), (16, 24)),
     "series": (array(1), (70,)),
@@ -133,6 +134,20 @@ def test_every_form_gives_results_and_gradients_of_the_definition(
     for a, b in zip(got, wanted, strict=True):
         scale = max(1.0, float(np.abs(b).max()))
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("name", ["pixels", "stem", "learned", "patches", "pooled", "queries"])
+def test_a_plain_model_can_be_differentiated_forwards(random_model, name):
+    halves, grid = CASES[name]
+    model = random_model(lambda: models.build(config(halves, "plain"), KEY))
+    inputs, _ = inputs_of(grid, jnp.float32)
+    options = {"queries": jnp.ones((2, 7, 6))} if name == "queries" else {}
+
+    def predict(x):
+        return model(x, **options)
+
+    tangent = jax.jvp(predict, (inputs,), (jnp.ones_like(inputs),))[1]
+    assert np.isfinite(tangent).all() and np.abs(tangent).max() > 0
 
 
 @pytest.mark.parametrize("name", ["pixels", "repeated", "volume"])

@@ -212,6 +212,8 @@ def test_the_state_at_the_save_is_what_comes_back_though_its_memory_was_donated(
     checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, restored, before)
     for path, x in before.params.items():
+        if path.endswith("cross_attention/attention/key/bias"):
+            continue  # cancels in the softmax, and never enters where projections are folded
         assert not np.array_equal(x, after.params[path]), path
 
 

@@ -85,6 +85,16 @@ def test_a_workdir_of_another_config_is_refused_with_every_difference(tmp_path):
     assert "config.data.mean: [0.5] there, [0.1] here" in message
 
 
+def test_a_run_from_before_a_field_existed_goes_on_and_so_does_one_in_another_form(tmp_path):
+    older = to_dict(CONFIG)
+    del older["model"]["encoder"]["implementation"], older["log_every"]
+    check_resumable(older, CONFIG, 12, tmp_path)
+    check_resumable(to_dict(CONFIG), experiment(encoder={"implementation": "plain"}), 12, tmp_path)
+    del older["model"]["encoder"]["num_frequency_bands"]  # here not at its default
+    with pytest.raises(UserError, match="num_frequency_bands"):
+        check_resumable(older, CONFIG, 12, tmp_path)
+
+
 def test_a_run_that_would_end_before_its_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="is at step 12 already, past num_steps=5; raise it"):
         check_resumable(to_dict(CONFIG), experiment(num_steps=5), 12, tmp_path)
