@@ -79,17 +79,20 @@ def attend_blockwise(
 def worthwhile(q: Array, k: Array) -> bool:
     """Whether blocks are faster than the whole matrix of weights, gradient included.
 
-    On a CPU they are where that matrix is large, and larger than the queries and the keys.
+    On a CPU they are where that matrix is large, larger than the queries and the keys, and not made
+    of many small ones, of which a block would be the whole.
     Elsewhere they are taken where it would fill the memory.
 
     Args:
         q: [B or 1, N, H, K] queries; only the shape is looked at.
         k: [B or 1, M, H, K] keys; likewise.
     """
-    num_scores = max(len(q), len(k)) * q.shape[2] * q.shape[1] * k.shape[1]
+    num_queries, num_keys = q.shape[1], k.shape[1]
+    num_scores = max(len(q), len(k)) * q.shape[2] * num_queries * num_keys
     if jax.default_backend() != "cpu":
         return num_scores >= TOO_MANY_SCORES
-    return num_scores >= WORTHWHILE_SCORES and min(q.shape[1], k.shape[1]) >= q.shape[-1]
+    large = num_scores >= WORTHWHILE_SCORES and num_queries * num_keys >= MIN_BLOCK**2
+    return large and min(num_queries, num_keys) >= q.shape[-1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,7 +177,9 @@ def test_memory_beside_keys_values_and_their_gradients_does_not_grow_with_keys(m
     assert temporaries(2**14) == temporaries(2**12) < 2**20
 
 
-def test_worthwhile_is_a_matter_of_shapes():
+def test_worthwhile_is_a_matter_of_shapes(monkeypatch):
+    monkeypatch.undo()  # blocks as they are
+
     def decide(num_queries, num_keys, channels=64, heads=8):
         q = jax.ShapeDtypeStruct((1, num_queries, heads, channels), jnp.float32)
         k = jax.ShapeDtypeStruct((1, num_keys, heads, channels), jnp.float32)
@@ -188,6 +190,7 @@ def test_worthwhile_is_a_matter_of_shapes():
     assert not decide(64, 128)
     assert not decide(1, 131072)
     assert not decide(32, 50176, channels=128)
+    assert not decide(32, 32, channels=16, heads=512)
 
 
 @pytest.mark.parametrize("masked_rows", ["zero", "uniform"])
