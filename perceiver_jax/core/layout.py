@@ -10,11 +10,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_jax.core.separable import Elements, Functional
+from perceiver_jax.core.separable import Elements, Functional, Norm
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
 
@@ -73,14 +74,25 @@ class GridLayout:
         outer, inner = by_axis[: self.first_inner], by_axis[self.first_inner :]
         return Functional(content, _outer_sum(outer) if outer else None, _outer_sum(inner))
 
-    def elements(self, content: Array, scale: Array, mask: Array | None) -> Elements:
-        """[B, *grid, c] content, [B, *grid] scale, [B, M] mask → rows of tokens."""
+    def elements(self, mask: Array | None, epsilon: float | None) -> Elements:
+        """The tokens in rows, with a mask [B, M]; normed where an epsilon is given."""
+        content, tables = self.tokens.content, self.tokens.positions
         inner = math.prod(self.tokens.grid[self.first_inner :])
         rows = (len(content), self.tokens.num_tokens // inner, inner)
+        norm = None
+        if epsilon is not None:
+            outer_tables, inner_tables = tables[: self.first_inner], tables[self.first_inner :]
+            norm = Norm(
+                outer=_moments(outer_tables) if outer_tables else None,
+                inner=_moments(inner_tables),
+                num_outer=sum(table.shape[-1] for table in outer_tables),
+                num_inner=sum(table.shape[-1] for table in inner_tables),
+                epsilon=epsilon,
+            )
         return Elements(
             content=content.reshape(*rows, -1),
             shared=None,
-            scale=scale.reshape(rows),
+            norm=norm,
             mask=None if mask is None else mask.reshape(rows),
         )
 
@@ -126,19 +138,19 @@ class LineLayout:
         """[b, C, R] over dense channels → over features, which they are."""
         return Functional(u, None, None)
 
-    def elements(self, content: Array, scale: Array, mask: Array | None) -> Elements:
-        """[B, *grid, c] content, [B, *grid] scale, [B, M] mask → rows of tokens.
+    def elements(self, mask: Array | None, epsilon: float | None) -> Elements:
+        """The tokens in rows, with a mask [B, M]; normed where an epsilon is given.
 
         The last row is filled up with masked tokens where no row length divides their number.
         """
-        num_tokens = self.tokens.num_tokens
+        content, num_tokens = self.tokens.content, self.tokens.num_tokens
         if mask is None and num_tokens % _row_length(num_tokens):
             mask = jnp.ones((len(content), num_tokens), bool)
         positions = self.tokens.dense_positions()
         return Elements(
             content=_rows(content.reshape(len(content), num_tokens, -1)),
             shared=None if positions is None else _rows(positions[None].astype(content.dtype))[0],
-            scale=_rows(scale.reshape(len(scale), num_tokens)),
+            norm=None if epsilon is None else Norm(None, None, 0, 0, epsilon),
             mask=None if mask is None else _rows(mask),
         )
 
@@ -163,6 +175,27 @@ def _rows(x: Array) -> Array:
     if missing:
         x = jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])
     return x.reshape(len(x), -1, row, *x.shape[2:])
+
+
+def _moments(tables: Sequence[Any]) -> Array:
+    """Position tables of some axes → [product of sizes, 2] moments of all their entries at a place.
+
+    These are the mean, and the sum of squared distances from it.
+    """
+    tables = [jnp.asarray(table) for table in tables]
+    sizes = [table.shape[-1] for table in tables]
+    means = [table.mean(-1, keepdims=True)[None] for table in tables]
+    totals = [size * own for size, own in zip(sizes, means, strict=True)]
+    mean = _outer_sum(totals) / sum(sizes)
+    distances = jnp.zeros_like(mean)
+    for axis, table in enumerate(tables):
+        within = jnp.square(table - means[axis][0]).sum(-1, keepdims=True)[None]
+        others = [jnp.zeros_like(own) for own in means]
+        own, within = (
+            _outer_sum([*others[:axis], x, *others[axis + 1 :]]) for x in (means[axis], within)
+        )
+        distances = distances + within + sizes[axis] * jnp.square(own - mean)
+    return jnp.concatenate([mean, distances], axis=-1)[0]
 
 
 def _outer_sum(by_axis: Sequence[Array]) -> Array:

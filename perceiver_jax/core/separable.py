@@ -47,19 +47,41 @@ class Functional:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Norm:
+    """What a token's deviation needs to know of the channels that are not its features.
+
+    These are the entries of position tables at the token's outer and inner place.
+
+    Attributes:
+        outer: [G, 2] their mean, and the sum of their squared distances from it; or None.
+        inner: [T, 2], likewise.
+        num_outer: how many there are at an outer place.
+        num_inner: how many there are at an inner place.
+        epsilon: added to the variance of all channels.
+    """
+
+    outer: Array | None
+    inner: Array | None
+    num_outer: int = dataclasses.field(metadata={"static": True})
+    num_inner: int = dataclasses.field(metadata={"static": True})
+    epsilon: float = dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Elements:
     """Tokens in G rows of T.
 
     Attributes:
         content: [B, G, T, c] features.
         shared: [G, T, p] further features, equal for all examples, or None; k = c + p.
-        scale: [B, G, T].
+        norm: a token's scale is one over the deviation of its channels; None: 1.
         mask: [B, G, T] bool, True = a token, or None.
     """
 
     content: Array
     shared: Array | None
-    scale: Array
+    norm: Norm | None
     mask: Array | None
 
 
@@ -78,34 +100,14 @@ def softmax_sums(functional: Functional, elements: Elements, bound: Array | None
         the scale over the tokens at each outer and each inner place. Where all tokens are masked
         they are zero.
     """
-    batch, _, row_size = elements.scale.shape
-    num_rows = functional.features.shape[-1]
-    tile = TILE_SIZE.get(jax.default_backend(), num_rows * batch * row_size)
-    at_once = max(LEAST_WIDTH, tile // (batch * row_size))
-    return _sums_in_parts(functional, elements, bound, -(-num_rows // at_once))
+    return _compiled(functional, elements, bound)
 
 
-# Compiled by itself, so that calls outside of a compiled function do not compile each time.
-@functools.partial(jax.jit, static_argnums=3)
-def _sums_in_parts(
-    functional: Functional, elements: Elements, bound: Array | None, num_parts: int
-) -> Functional:
-    """The sums for a part of the rows after the other."""
-    if num_parts == 1:
-        return _softmax_sums(functional, elements, bound)
-    num_rows = functional.features.shape[-1]
-    missing = -num_rows % num_parts
-
-    def parts(x):
-        x = jnp.pad(x, [(0, 0), (0, 0), (0, missing)])
-        return jnp.moveaxis(x.reshape(*x.shape[:2], num_parts, -1), 2, 0)
-
-    sums = jax.lax.map(
-        lambda part: _softmax_sums(part, elements, bound), jax.tree.map(parts, functional)
-    )
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 2).reshape(*x.shape[1:3], -1)[..., :num_rows], sums
-    )
+def rows_at_once(elements: Elements) -> int | None:
+    """Rows R of which scores stay in the processor's cache; None where that does not matter."""
+    batch, _, row_size, _ = elements.content.shape
+    tile = TILE_SIZE.get(jax.default_backend())
+    return None if tile is None else max(LEAST_WIDTH, tile // (batch * row_size))
 
 
 @jax.custom_vjp
@@ -115,7 +117,7 @@ def _softmax_sums(functional: Functional, elements: Elements, bound: Array | Non
 
 def _forward(functional: Functional, elements: Elements, bound: Array | None):
     """(sums, [B, R] log of the sum of exponentials)."""
-    batch, num_rows, num_inner = elements.scale.shape
+    batch, num_rows, num_inner, _ = elements.content.shape
     num_features, R = functional.features.shape[1:]
     dtype = functional.features.dtype
     shift = _shift(functional, elements, bound)
@@ -152,7 +154,7 @@ def _forward(functional: Functional, elements: Elements, bound: Array | None):
 
 def _shift(functional: Functional, elements: Elements, bound: Array | None) -> Array:
     """[B, R] what to subtract from scores: zero where that is safe, else their maximum."""
-    batch, num_rows, _ = elements.scale.shape
+    batch, num_rows, _, _ = elements.content.shape
     shape, dtype = (batch, functional.features.shape[-1]), functional.features.dtype
 
     def maximum():
@@ -183,16 +185,47 @@ def _maximum(scores: Array) -> Array:
 
 def _row(elements: Elements, g: Array) -> tuple[Array, Array, Array | None]:
     """Features [B, T, k], scale and mask [B, T, 1] of outer row g."""
+    x, scale = _features(elements.norm, *_parts(elements, g))
+    mask = None if elements.mask is None else _at(elements.mask, g, 1)[..., None]
+    return x, scale, mask
 
-    def at(x, axis=1):
-        return jax.lax.dynamic_index_in_dim(x, g, axis, keepdims=False)
 
-    x = at(elements.content)
-    if elements.shared is not None:
-        shared = at(elements.shared, 0)
+def _at(x: Array, g: Array, axis: int) -> Array:
+    return jax.lax.dynamic_index_in_dim(x, g, axis, keepdims=False)
+
+
+def _parts(elements: Elements, g: Array):
+    """What features and scale of row g are made of: content, shared, outer and inner moments."""
+    shared, norm = elements.shared, elements.norm
+    return (
+        _at(elements.content, g, 1),
+        None if shared is None else _at(shared, g, 0),
+        None if norm is None or norm.outer is None else _at(norm.outer, g, 0),
+        None if norm is None else norm.inner,
+    )
+
+
+def _features(norm: Norm | None, content, shared, outer, inner) -> tuple[Array, Array]:
+    """[B, T, k] features and [B, T, 1] scale. Parts are centred before squares, nothing cancels."""
+    x = content
+    if shared is not None:
         x = jnp.concatenate([x, jnp.broadcast_to(shared, (len(x), *shared.shape))], axis=-1)
-    mask = None if elements.mask is None else at(elements.mask)[..., None]
-    return x, at(elements.scale)[..., None], mask
+    if norm is None:
+        return x, jnp.ones((*x.shape[:-1], 1), x.dtype)
+    moments = []
+    if outer is not None:
+        moments.append((norm.num_outer, outer[0], outer[1]))
+    if inner is not None:
+        moments.append((norm.num_inner, inner[None, :, :1], inner[None, :, 1:]))
+    num_channels = x.shape[-1] + sum(size for size, _, _ in moments)
+    mean = x.sum(-1, keepdims=True)
+    for size, own, _ in moments:
+        mean = mean + size * own
+    mean = mean / num_channels
+    squares = jnp.square(x - mean).sum(-1, keepdims=True)
+    for size, own, distances in moments:
+        squares = squares + distances + size * jnp.square(own - mean)
+    return x, jax.lax.rsqrt(squares / num_channels + norm.epsilon)
 
 
 def _evaluate(functional: Functional, x: Array, g: Array) -> Array:
@@ -216,20 +249,12 @@ def _evaluate(functional: Functional, x: Array, g: Array) -> Array:
 
 def evaluate_all(functional: Functional, elements: Elements) -> Array:
     """[B, G·T, R] scaled functional of all tokens, written out."""
-    x = elements.content
-    if elements.shared is not None:
-        shared = jnp.broadcast_to(elements.shared, (len(x), *elements.shared.shape))
-        x = jnp.concatenate([x, shared], axis=-1)
-    u = functional.features
-    if len(u) == 1:
-        values = jnp.einsum("bgtk,kr->bgtr", x, u[0])
-    else:
-        values = jnp.einsum("bgtk,bkr->bgtr", jnp.broadcast_to(x, (len(u), *x.shape[1:])), u)
-    if functional.outer is not None:
-        values = values + functional.outer[:, :, None]
-    if functional.inner is not None:
-        values = values + functional.inner[:, None]
-    values = values * elements.scale[..., None]
+
+    def row(g):
+        x, scale, _ = _row(elements, g)
+        return scale * _evaluate(functional, x, g)
+
+    values = jax.vmap(row, out_axes=1)(jnp.arange(elements.content.shape[1]))
     return values.reshape(len(values), -1, values.shape[-1])
 
 
@@ -253,54 +278,62 @@ def _gradient(saved, cotangent):
     of its score is A (w - Σ A w), of which the functional's cotangent is the adjoint.
     """
     functional, elements, sums, log_total, asked = saved
-    batch, num_rows, num_inner = elements.scale.shape
-    shared = elements.shared is not None
+    num_rows = elements.content.shape[1]
     cotangent = jax.tree.map(_materialised, cotangent, is_leaf=_is_zero)
     products = jax.tree.map(lambda c, s: jnp.sum(c * s, axis=1), cotangent, sums)
     mean = jax.tree.reduce(jnp.add, products)
 
     def body(carry, g):
-        features, inner = carry
-        x, scale, mask = _row(elements, g)
+        features, inner, d_inner = carry
+        parts = _parts(elements, g)
+        (x, scale), pull = jax.vjp(functools.partial(_features, elements.norm), *parts)
         scores = _evaluate(functional, x, g)
         slopes = _evaluate(cotangent, x, g)
         weights = jnp.exp(scale * scores - log_total[:, None])
-        if mask is not None:
-            weights = jnp.where(mask, weights, 0.0)
+        if elements.mask is not None:
+            weights = jnp.where(_at(elements.mask, g, 1)[..., None], weights, 0.0)
         d_scores = weights * (scale * slopes - mean[:, None])
         columns = jnp.concatenate([scale, scale * x], axis=-1)
         d_sums = jnp.einsum("btk,btr->bkr", columns, d_scores)
         if inner is not None:
             inner = inner + scale * d_scores
         d_outer = None if functional.outer is None else d_sums[:, 0]
-        d_elements = None
+        d_parts = None
         if asked is not None:
             d_x = _contract(d_scores, functional.features)
             d_x = scale * (d_x + _contract(weights, cotangent.features))
-            d_scale = jnp.sum(d_scores * scores + weights * slopes, axis=-1)
-            d_elements = (d_x[..., : elements.content.shape[-1]], d_scale)
-            d_elements += (d_x[..., elements.content.shape[-1] :].sum(0) if shared else None,)
-        return (features + d_sums[:, 1:], inner), (d_outer, d_elements)
+            d_scale = jnp.sum(d_scores * scores + weights * slopes, axis=-1, keepdims=True)
+            *d_parts, of_inner = pull((d_x, d_scale))
+            d_inner = None if of_inner is None else d_inner + of_inner
+        return (features + d_sums[:, 1:], inner, d_inner), (d_outer, d_parts)
 
+    norm = elements.norm
     start = (
         jnp.zeros_like(sums.features),
         None if functional.inner is None else jnp.zeros_like(sums.inner),
+        None if asked is None or norm is None else jax.tree.map(jnp.zeros_like, norm.inner),
     )
-    (features, inner), (outer, d_elements) = jax.lax.scan(body, start, jnp.arange(num_rows))
+    last, (outer, d_parts) = jax.lax.scan(body, start, jnp.arange(num_rows))
+    features, inner, d_inner = last
     d_functional = Functional(features, None if outer is None else outer.swapaxes(0, 1), inner)
     d_functional = jax.tree.map(
         lambda d, like: d.sum(0, keepdims=True) if len(like) < len(d) else d,
         d_functional,
         functional,
     )
-    if d_elements is None:
+    if d_parts is None:
         return d_functional, None, None
-    d_content, d_scale, d_shared = d_elements
-    d_elements = Elements(d_content.swapaxes(0, 1), d_shared, d_scale.swapaxes(0, 1), None)
-    return d_functional, d_elements, None
+    d_content, d_shared, d_places = d_parts
+    d_norm = None
+    if norm is not None:
+        d_norm = dataclasses.replace(norm, outer=d_places, inner=d_inner)
+    return d_functional, Elements(d_content.swapaxes(0, 1), d_shared, d_norm, None), None
 
 
 _softmax_sums.defvjp(_save, _gradient, symbolic_zeros=True)
+
+# Calls outside of a compiled function do not compile each time.
+_compiled = jax.jit(_softmax_sums)
 
 
 def _contract(weights: Array, functional: Array) -> Array:

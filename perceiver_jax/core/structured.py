@@ -4,7 +4,7 @@
   side of the few queries, the layer norm becomes one number per token and a centring per query,
   and positions of a grid enter axis by axis.
 - Neither keys, values, scores nor the dense tokens ever exist; memory does not grow with the
-  tokens but for what is returned by axis.
+  tokens: tables by axis are made for a part of the queries at a time.
 - Whether it is cheaper follows from shapes alone, see `is_cheaper`.
 
 Source: own; the definition is `attention.MultiHeadAttention` after `kv_norm`.
@@ -12,6 +12,7 @@ Differs: sums are taken in another order, and in at least float32 whatever the c
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from einops import rearrange
 
 from perceiver_jax.core.dense import MaskedRows
 from perceiver_jax.core.layout import layout_of
-from perceiver_jax.core.separable import evaluate_all, softmax_sums
+from perceiver_jax.core.separable import evaluate_all, rows_at_once, softmax_sums
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
 
@@ -113,11 +114,12 @@ def attend_to_tokens(
             alive = found[:, :, None].astype(dtype)
 
     layout = layout_of(tokens)
-    scale = jnp.ones(tokens.content.shape[:-1], dtype)
-    if norm is not None:
-        scale = tokens.inverse_deviation(norm.epsilon).astype(dtype)
-    sums = softmax_sums(layout.functional(u), layout.elements(tokens.content, scale, mask), bound)
-    y = layout.channels(sums)
+    elements = layout.elements(mask, None if norm is None else norm.epsilon)
+
+    def attended(u):
+        return layout.channels(softmax_sums(layout.functional(u), elements, bound))
+
+    y = _in_parts(attended, u, rows_at_once(elements))
     if norm is not None:
         y = (y - y.mean(axis=1, keepdims=True)) * norm.scale.astype(dtype)[None, :, None]
         y = y + _where_alive(norm.bias.astype(dtype)[None, :, None], alive)
@@ -164,17 +166,26 @@ def attend_from_tokens(
         constant = constant + jnp.einsum("bcr,c->br", u, norm.bias.astype(dtype))
         u = u * norm.scale.astype(dtype)[None, :, None]
         u = u - u.mean(axis=1, keepdims=True)
-    tokens = _converted(tokens, dtype)
-    scale = jnp.ones(tokens.content.shape[:-1], dtype)
-    if norm is not None:
-        scale = tokens.inverse_deviation(norm.epsilon)
+    content = jnp.broadcast_to(tokens.content, (len(k), *tokens.content.shape[1:]))
+    tokens = _converted(dataclasses.replace(tokens, content=content), dtype)
     layout = layout_of(tokens)
-    elements = layout.elements(tokens.content, scale, None)
+    elements = layout.elements(None, None if norm is None else norm.epsilon)
     scores = evaluate_all(layout.functional(u), elements)[:, : tokens.num_tokens]
     scores = rearrange(scores + constant[:, None], "b o (h m) -> b h o m", m=num_keys)
     weights = jax.nn.softmax(scores, axis=-1)
     result = jnp.einsum("bhom,bmhv->bohv", weights, v.astype(dtype))
     return rearrange(result, "b o h v -> b o (h v)")
+
+
+def _in_parts(function: Callable[[Array], Array], u: Array, at_once: int | None) -> Array:
+    """A function of [b, C, R] that treats all R alike, of so many of them at once."""
+    num_rows = u.shape[-1]
+    if at_once is None or num_rows <= at_once:
+        return function(u)
+    num_parts = -(-num_rows // at_once)
+    u = jnp.pad(u, [(0, 0), (0, 0), (0, -num_rows % num_parts)])
+    parts = jax.lax.map(function, rearrange(u, "b c (p r) -> p b c r", p=num_parts))
+    return rearrange(parts, "p b c r -> b c (p r)")[..., :num_rows]
 
 
 def _converted(tokens: Tokens, dtype) -> Tokens:

@@ -102,27 +102,6 @@ class Tokens:
         positions = jnp.broadcast_to(positions, (content.shape[0], *positions.shape))
         return jnp.concatenate([content, positions], axis=-1)
 
-    def inverse_deviation(self, epsilon: float) -> Array:
-        """[B, *grid] one over the standard deviation of each dense element's channels.
-
-        Each part is centred before it is squared, so nothing cancels.
-        """
-        dtype = jnp.promote_types(self.content.dtype, jnp.float32)
-        tables = [self._along(axis, jnp.asarray(t, dtype)) for axis, t in enumerate(self.positions)]
-        parts = [self.content.astype(dtype), *tables]
-        mean = sum(part.sum(-1, keepdims=True) for part in parts) / self.num_channels
-        squares = jnp.square(parts[0] - mean).sum(-1)
-        for part in tables:
-            own = part.mean(-1, keepdims=True)
-            squares += jnp.square(part - own).sum(-1)
-            squares += part.shape[-1] * jnp.square(own - mean)[..., 0]
-        return jax.lax.rsqrt(squares / self.num_channels + epsilon)
-
-    def _along(self, axis: int, table: Array) -> Array:
-        """[size, p] table of an axis → [1, *grid with 1 for all other axes, p]."""
-        shape = [size if i == axis else 1 for i, size in enumerate(self.grid)]
-        return table.reshape(1, *shape, table.shape[-1])
-
 
 def _contiguous(columns: list[tuple[int, int]]) -> list[tuple[int, slice]]:
     """Joins (axis, column) pairs that follow each other into (axis, slice) pieces."""
