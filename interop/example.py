@@ -1,4 +1,7 @@
-"""A seeded batch for any model: what conversions and checks are measured on."""
+"""A seeded batch for any model: what conversions and checks are measured on.
+
+- Texts are random ids, the second half of the last one padding.
+"""
 
 from typing import Any
 
@@ -9,17 +12,19 @@ from perceiver_jax.models import (
     ImageEncoderConfig,
     PerceiverConfig,
     QueryDecoderConfig,
+    TextEncoderConfig,
 )
 from perceiver_jax.models.perceiver_config import check_half
 
 GRID_SIDE = 7
 NUM_QUERIES = 5
+MAX_TOKENS = 64
 
 
 def example_inputs(
     config: PerceiverConfig, *, seed: int, batch_size: int = 2
 ) -> dict[str, np.ndarray]:
-    """Arguments of the model's call: standard normal noise in float32.
+    """Arguments of the model's call: standard normal noise in float32, or token ids.
 
     Args:
         config: of the model.
@@ -27,15 +32,28 @@ def example_inputs(
         batch_size: examples B.
 
     Returns:
-        `inputs` as the input adapter takes them, and `queries` where the decoder is given them.
+        `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
+        `input_mask` of texts.
     """
     rng = np.random.default_rng(seed)
+    if isinstance(config.encoder, TextEncoderConfig):
+        return _texts(config.encoder, rng, batch_size)
     shape = _input_shape(config.encoder)
     example = {"inputs": rng.standard_normal((batch_size, *shape)).astype(np.float32)}
     if isinstance(config.decoder, QueryDecoderConfig):
         queries = rng.standard_normal((NUM_QUERIES, config.decoder.num_output_query_channels))
         example["queries"] = queries.astype(np.float32)
     return example
+
+
+def _texts(
+    encoder: TextEncoderConfig, rng: np.random.Generator, batch_size: int
+) -> dict[str, np.ndarray]:
+    shape = (batch_size, min(encoder.max_seq_len, MAX_TOKENS))
+    mask = np.ones(shape, bool)
+    mask[-1, -(shape[1] // 2) :] = shape[1] < 2
+    ids = rng.integers(encoder.vocab_size, size=shape, dtype=np.int32)
+    return {"inputs": ids, "input_mask": mask}
 
 
 def _input_shape(encoder: Any) -> tuple[int, ...]:

@@ -74,6 +74,8 @@ def export_weights(
         settings=module.settings(config),
         labels=released.card.labels,
         preprocessing=released.card.preprocessing,
+        text=released.card.text,
+        files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,
     )
@@ -110,6 +112,8 @@ def _not_kept(foreign: Foreign, written: Foreign) -> list[str]:
     for name in ("origin", "licence"):
         if getattr(foreign, name) and getattr(written, name) != getattr(foreign, name):
             found.append(f"{name} has no place in this format: {getattr(foreign, name)}")
+    if foreign.text and foreign.text != written.text:
+        found.append(f"the tokenizer has no place in this format: {foreign.text}")
     before, after = foreign.preprocessing, written.preprocessing
     for field in ("crop", "mean", "std", "resampling") if before else ():
         ours, theirs = getattr(before, field), getattr(after, field, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.card import ImagePreprocessing
+from perceiver_jax.card import ImagePreprocessing, TextPreprocessing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,8 @@ class Foreign:
             tell.
         labels: names of the classes, where known.
         preprocessing: from a picture to the model's input, where known.
+        text: from a text to the model's input, where known.
+        files: contents of further files that belong to the model, by name: a tokenizer.
         origin: where the weights come from, where the files tell.
         licence: of the weights, where the files tell.
     """
@@ -27,5 +29,7 @@ class Foreign:
     settings: Mapping[str, Any] | None = None
     labels: tuple[str, ...] = ()
     preprocessing: ImagePreprocessing | None = None
+    text: TextPreprocessing | None = None
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     origin: str | None = None
     licence: str | None = None

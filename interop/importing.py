@@ -76,7 +76,7 @@ def import_weights(
     structure = skeleton(config)
     arrays = rows.load(module.rows(config), foreign.arrays, structure.params | structure.stats)
     card = _card(foreign, config, f"{format}: {_name(source)}")
-    found = Release(config=config, arrays=arrays, card=card)
+    found = Release(config=config, arrays=arrays, card=card, files=foreign.files)
     if image_size is None:
         return found
     return resolution.at(found, image_size, interpolate_positions=interpolate_positions)
@@ -189,6 +189,7 @@ def _card(foreign: Foreign, config: PerceiverConfig, source: str) -> ModelCard:
     return ModelCard(
         labels=foreign.labels,
         preprocessing=preprocessing,
+        text=foreign.text,
         origin=foreign.origin or source,
         licence=foreign.licence,
     )

@@ -55,12 +55,28 @@ class ImagePreprocessing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TextPreprocessing:
+    """How a text becomes a model's input; `data.text.tokenizers` does it."""
+
+    tokenizer: str = setting(
+        "bytes", "'bytes', UTF-8 with ids from 6 on; or the name of a file that goes with the model"
+    )
+    add_special_tokens: bool = setting(
+        False,
+        "whether a text stands between [CLS] and [SEP] (Hugging Face), or alone (DeepMind)",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What is known of a model besides its config and parameters."""
 
     labels: tuple[str, ...] = setting((), "names of the classes; empty if not known")
     preprocessing: ImagePreprocessing | None = setting(
         None, "from a picture to the model's input; None if not known"
+    )
+    text: TextPreprocessing | None = setting(
+        None, "from a text to the model's input; None if not known, or for other inputs"
     )
     origin: str | None = setting(None, "where the weights come from")
     licence: str | None = setting(None, "licence of the weights; None: that of their origin")

@@ -50,6 +50,8 @@ def read(source: Path) -> Foreign:
         settings=to_dict(released.config),
         labels=released.card.labels,
         preprocessing=released.card.preprocessing,
+        text=released.card.text,
+        files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,
     )
@@ -60,10 +62,14 @@ def write(destination: Path, foreign: Foreign) -> None:
     card = ModelCard(
         labels=foreign.labels,
         preprocessing=foreign.preprocessing,
+        text=foreign.text,
         origin=foreign.origin,
         licence=foreign.licence,
     )
     released = release.Release(
-        config=config(foreign.settings or {}), arrays=foreign.arrays, card=card
+        config=config(foreign.settings or {}),
+        arrays=foreign.arrays,
+        card=card,
+        files=foreign.files,
     )
     released.save(destination)

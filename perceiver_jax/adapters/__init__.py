@@ -10,6 +10,11 @@ from perceiver_jax.adapters.image import (
     PatchImageInputAdapter,
 )
 from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
+from perceiver_jax.adapters.text import (
+    TiedTokenOutputAdapter,
+    TokenInputAdapter,
+    TokenOutputAdapter,
+)
 
 __all__ = [
     "ArrayInputAdapter",
@@ -21,4 +26,7 @@ __all__ = [
     "LearnedImageInputAdapter",
     "OutputAdapter",
     "PatchImageInputAdapter",
+    "TiedTokenOutputAdapter",
+    "TokenInputAdapter",
+    "TokenOutputAdapter",
 ]

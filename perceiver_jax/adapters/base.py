@@ -44,9 +44,14 @@ class OutputAdapter(Protocol):
     """channels E of queries and answers"""
     pointwise: bool
     """whether every answer becomes a prediction of its own, so that blocks of them may"""
+    tied: bool
+    """whether predictions are made with the input adapter's `token_embedding`"""
 
     def make_queries(self, tokens: Tokens) -> Array | Tokens:
         """[O, E] or [B, O, E] queries, or tokens; `tokens` are those of the input adapter.
+
+        The mask of queries that are tokens says which of them are asked: the attention result of
+        the others is zero.
 
         Raises:
             ValueError: this adapter has no queries of its own.
@@ -54,5 +59,5 @@ class OutputAdapter(Protocol):
         ...
 
     def __call__(self, outputs: Array) -> Any:
-        """[B, O, E] answers → predictions."""
+        """[B, O, E] answers → predictions; a tied adapter takes the keyword `embedding` besides."""
         ...

@@ -28,6 +28,7 @@ class ClassificationOutputAdapter(nnx.Module):
     """
 
     pointwise = False
+    tied = False
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class GivenQueriesOutputAdapter(nnx.Module):
     """
 
     pointwise = True
+    tied = False
 
     def __init__(
         self,

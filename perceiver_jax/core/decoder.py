@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -102,14 +103,19 @@ class PerceiverDecoder(nnx.Module):
         queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
+        embedding: Array | None = None,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Any:
-        """Decodes latents [B, N, D] into whatever the output adapter predicts."""
+        """Decodes latents [B, N, D] into whatever the output adapter predicts.
+
+        Arguments as in `decode`; `embedding` is the [V, E] table that a tied adapter predicts with.
+        """
         adapter = self.output_adapter
+        finish = functools.partial(adapter, embedding=embedding) if adapter.tied else adapter
         if adapter.pointwise:
-            return self._decode(latents, queries, query_mask, adapter, key, tape)
-        return adapter(self._decode(latents, queries, query_mask, _as_is, key, tape))
+            return self._decode(latents, queries, query_mask, finish, key, tape)
+        return finish(self._decode(latents, queries, query_mask, _as_is, key, tape))
 
     def decode(
         self,
@@ -125,7 +131,8 @@ class PerceiverDecoder(nnx.Module):
         Args:
             latents: [B, N, D].
             queries: [O, E] or [B, O, E], or tokens that are so when dense.
-            query_mask: [B, O] bool; where False the attention result is zero.
+            query_mask: [B, O] bool; where False the attention result is zero; None: the mask of
+                queries that are tokens.
             key: random key for dropout; None means inference.
             tape: records `queries` and `cross_attention`.
 
@@ -146,6 +153,8 @@ class PerceiverDecoder(nnx.Module):
         """What `finish` makes of the answers."""
         if not isinstance(queries, Tokens) and queries.ndim == 2:
             queries = queries[None]
+        if isinstance(queries, Tokens) and query_mask is None:
+            query_mask = queries.mask
         num_queries = queries.num_tokens if isinstance(queries, Tokens) else queries.shape[1]
         scores = len(latents) * latents.shape[1] * self.config.num_cross_attention_heads
         at_once = max(LEAST_QUERIES, SCORES_AT_ONCE // scores)

@@ -61,6 +61,14 @@ class InitConfig:
 
         return uniform
 
+    def embedding(self):
+        """Initialiser of `[vocabulary, channels]` embeddings of tokens.
+
+        Source: krasserm and lucidrains as their other tables; deepmind `hk.Embed`, a truncated
+        normal distribution of standard deviation 1.
+        """
+        return self.table(1.0 if self.method == "variance_scaling" else None)
+
     def table(self, scale: float | None = None):
         """Initialiser of latents, queries and position tables.
 

@@ -65,7 +65,8 @@ class PerceiverIO(Recordable):
             inputs: whatever the encoder's input adapter takes.
             input_mask: [B, M] bool, True = an element, False = padding.
             queries: [O, E] or [B, O, E] in place of the output adapter's own.
-            query_mask: [B, O] bool; where False the query's attention result is zero.
+            query_mask: [B, O] bool; where False the query's attention result is zero; None: as
+                the output adapter has it.
             latents: [N, D] or [B, N, D] initial latents in place of the learned ones.
             key: random key; given in training, when it turns dropout on and lets batch norms
                 use the batch's statistics and update their own, the one thing that a call
@@ -79,7 +80,15 @@ class PerceiverIO(Recordable):
         tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))
         asked = self.decoder.output_adapter.make_queries(tokens) if queries is None else queries
-        outputs = self.decoder(z, asked, query_mask, key=decoder_key, tape=tape.at("decoder"))
+        tied = self.decoder.output_adapter.tied
+        outputs = self.decoder(
+            z,
+            asked,
+            query_mask,
+            embedding=self.encoder.input_adapter.token_embedding[...] if tied else None,
+            key=decoder_key,
+            tape=tape.at("decoder"),
+        )
         tape.stage("outputs", outputs)
         return outputs
 

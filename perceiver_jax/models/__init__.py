@@ -19,8 +19,12 @@ from perceiver_jax.models.image_classifier import (
     imagenet_learned,
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
+from perceiver_jax.models.masked_language_model import MaskedLanguageModel, language_perceiver
 from perceiver_jax.models.perceiver_config import PerceiverConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
+from perceiver_jax.models.text_classifier import TextClassifier
+from perceiver_jax.models.text_decoder import TextDecoderConfig
+from perceiver_jax.models.text_encoder import TextEncoderConfig
 from perceiver_jax.typing import Key, Model
 
 __all__ = [
@@ -31,14 +35,19 @@ __all__ = [
     "ClassificationDecoderConfig",
     "ImageClassifier",
     "ImageEncoderConfig",
+    "MaskedLanguageModel",
     "MeanPoolDecoderConfig",
     "PerceiverConfig",
     "PooledImageClassifier",
     "QueryDecoderConfig",
+    "TextClassifier",
+    "TextDecoderConfig",
+    "TextEncoderConfig",
     "build",
     "imagenet_conv",
     "imagenet_fourier",
     "imagenet_learned",
+    "language_perceiver",
     "skeleton",
 ]
 
@@ -47,6 +56,8 @@ MODELS = {
     (ImageEncoderConfig, MeanPoolDecoderConfig): PooledImageClassifier,
     (ArrayEncoderConfig, MeanPoolDecoderConfig): ArrayPerceiver,
     (ArrayEncoderConfig, QueryDecoderConfig): ArrayPerceiverIO,
+    (TextEncoderConfig, TextDecoderConfig): MaskedLanguageModel,
+    (TextEncoderConfig, ClassificationDecoderConfig): TextClassifier,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 

@@ -11,10 +11,14 @@ from perceiver_jax.models.classification_decoder import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
+from perceiver_jax.models.text_decoder import TextDecoderConfig
+from perceiver_jax.models.text_encoder import TextEncoderConfig
 
-AnyEncoderConfig = ImageEncoderConfig | ArrayEncoderConfig
+AnyEncoderConfig = ImageEncoderConfig | ArrayEncoderConfig | TextEncoderConfig
 """Encoders that a model can have."""
-AnyDecoderConfig = ClassificationDecoderConfig | MeanPoolDecoderConfig | QueryDecoderConfig
+AnyDecoderConfig = (
+    ClassificationDecoderConfig | MeanPoolDecoderConfig | QueryDecoderConfig | TextDecoderConfig
+)
 """Decoders that a model can have."""
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class Release:
         config: a `PerceiverConfig`.
         arrays: parameters and statistics by path, NumPy's.
         card: class names, preprocessing, origin, licence.
+        files: contents of further files that belong to the model, by name: a tokenizer.
 
     Raises:
         UserError: the class names are not as many as the model's classes.
@@ -42,6 +44,7 @@ class Release:
     config: Any
     arrays: Mapping[str, np.ndarray]
     card: ModelCard = ModelCard()
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         num_labels = len(self.card.labels)
@@ -64,7 +67,7 @@ class Release:
         arrays = {path: jnp.asarray(array) for path, array in self.arrays.items()}
         statistics = {path: arrays.pop(path) for path in structure.stats if path in arrays}
         model: Any = structure.bind(arrays, statistics)
-        model.card = self.card
+        model.card, model.files = self.card, self.files
         return model
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -87,10 +90,13 @@ class Release:
             "model": to_dict(self.config),
             "card": to_dict(self.card),
         }
-        new = {name: folder / f".{name}.{os.getpid()}" for name in (WEIGHTS, README, CONFIG)}
+        names = (WEIGHTS, README, *self.files, CONFIG)
+        new = {name: folder / f".{name}.{os.getpid()}" for name in names}
         try:
             save_file(arrays, new[WEIGHTS], {"format": "perceiver_jax"})
             new[README].write_text(readme(self), encoding="utf-8")
+            for name, content in self.files.items():
+                new[name].write_bytes(content)
             new[CONFIG].write_text(json.dumps(description, indent=2))
             (folder / CONFIG).unlink(missing_ok=True)
             for name, path in new.items():
@@ -106,10 +112,12 @@ class Releasable(nnx.Module):
     Attributes:
         config: a `PerceiverConfig`.
         card: class names, preprocessing, origin and licence, as far as they are known.
+        files: contents of further files that belong to it, by name: a tokenizer.
     """
 
     config: Any
     card: ModelCard = ModelCard()
+    files: Mapping[str, bytes] = MappingProxyType({})
 
     def save_pretrained(self, folder: str | os.PathLike[str], **card: Any) -> None:
         """Writes `model.safetensors`, `config.json` and a model card into a folder.
@@ -129,7 +137,12 @@ def release(model: Releasable, **card: Any) -> Release:
     """A model as data; fields of its card can be set."""
     parameters, statistics = params.flatten(model)
     arrays = {path: np.asarray(array) for path, array in {**parameters, **statistics}.items()}
-    return Release(config=model.config, arrays=arrays, card=dataclasses.replace(model.card, **card))
+    return Release(
+        config=model.config,
+        arrays=arrays,
+        card=dataclasses.replace(model.card, **card),
+        files=model.files,
+    )
 
 
 def read(folder: str | os.PathLike[str]) -> Release:
@@ -161,7 +174,12 @@ def read(folder: str | os.PathLike[str]) -> Release:
             f"{folder / CONFIG} does not describe a release ({error!r}); it needs the fields "
             "format_version, model and card"
         ) from error
-    return Release(config=config, arrays=_tensors(folder / WEIGHTS), card=card)
+    return Release(
+        config=config,
+        arrays=_tensors(folder / WEIGHTS),
+        card=card,
+        files=_tokenizer_file(folder, card),
+    )
 
 
 def readme(released: Release) -> str:
@@ -221,6 +239,20 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
             "training diverged, so take an earlier release"
         )
     return arrays
+
+
+def _tokenizer_file(folder: Path, card: ModelCard) -> dict[str, bytes]:
+    """The file that the card names as the model's tokenizer, if it names one."""
+    if card.text is None or card.text.tokenizer == "bytes":
+        return {}
+    name = card.text.tokenizer
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        raise UserError(
+            f"{folder / CONFIG} names the tokenizer '{name}', which is no file beside it; put it "
+            "there"
+        )
+    return {name: path.read_bytes()}
 
 
 def _finite(array: np.ndarray) -> bool:

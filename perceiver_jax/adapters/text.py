@@ -1,0 +1,221 @@
+"""Token ids to tokens, and answers to logits over a vocabulary.
+
+- A token is its embedding plus the embedding of its position; positions count from the left.
+- The output side asks one query per position: learned ones, of which as many are taken as there are
+  inputs, or the embedded inputs themselves.
+- A tied output adapter predicts with the table that embeds the inputs, and owns a bias alone.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import nnx
+
+from perceiver_jax.core.linear import InitConfig, linear
+from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.typing import Array, Key
+
+TokenQueries = Literal["trainable", "inputs"]
+
+
+class TokenInputAdapter(nnx.Module):
+    """Embeds token ids and their positions.
+
+    Args:
+        vocab_size: ids are 0 to `vocab_size` - 1.
+        max_seq_len: most tokens of an example.
+        num_input_channels: channels C of an embedding.
+        abs_pos_emb: whether an embedding of the position is added.
+        init: initial values; None: N(0, 0.02).
+        rngs: where initial values come from.
+
+    Source: deepmind `hk.Embed` plus `TrainablePositionEncoding` of the language model; krasserm
+    `TokenInputAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        num_input_channels: int,
+        abs_pos_emb: bool = True,
+        init: InitConfig | None = None,
+        rngs: nnx.Rngs,
+    ):
+        init = init or InitConfig()
+        self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
+        self.num_input_channels = num_input_channels
+        self.abs_pos_emb = abs_pos_emb
+        shape = (vocab_size, num_input_channels)
+        self.token_embedding = nnx.Param(init.embedding()(rngs.params(), shape, jnp.float32))
+        if abs_pos_emb:
+            shape = (max_seq_len, num_input_channels)
+            self.position_embedding = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
+
+    def __call__(
+        self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
+    ) -> Tokens:
+        """[B, M] ids → tokens of M elements; ids are not checked, as that would take a transfer.
+
+        Raises:
+            ValueError: the ids are no integers of shape [B, M], or more than the model takes.
+        """
+        ids = jnp.asarray(inputs)
+        if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(
+                f"inputs of shape {tuple(ids.shape)} and type {ids.dtype} are no token ids; give "
+                "[batch, tokens] integers, as a tokenizer makes them"
+            )
+        num_tokens = ids.shape[1]
+        if num_tokens > self.max_seq_len:
+            raise ValueError(
+                f"{num_tokens:,} tokens are more than this model takes, which is max_seq_len="
+                f"{self.max_seq_len:,}; cut the text, or divide it into windows"
+            )
+        content = self.token_embedding[...][ids]
+        if self.abs_pos_emb:
+            content = content + self.position_embedding[...][None, :num_tokens]
+        return Tokens(content=content, mask=input_mask)
+
+
+class _TokenQueries(nnx.Module):
+    """One output query per input token.
+
+    Args:
+        max_seq_len: most tokens of an example.
+        num_output_query_channels: channels E of queries and answers.
+        output_queries: "trainable", [max_seq_len, E] of them; or "inputs", the embedded inputs.
+        mask_queries: whether the attention result of padding is zero (DeepMind), or padding is
+            asked for like any other position (the PyTorch libraries).
+        init: initial values.
+        rngs: where initial values come from.
+    """
+
+    pointwise = True
+
+    def __init__(
+        self,
+        *,
+        max_seq_len: int,
+        num_output_query_channels: int,
+        output_queries: TokenQueries,
+        mask_queries: bool,
+        init: InitConfig,
+        rngs: nnx.Rngs,
+    ):
+        self.max_seq_len = max_seq_len
+        self.num_output_query_channels = num_output_query_channels
+        self.mask_queries = mask_queries
+        self.trainable = output_queries == "trainable"
+        if self.trainable:
+            shape = (max_seq_len, num_output_query_channels)
+            self.queries = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
+
+    def make_queries(self, tokens: Tokens) -> Tokens:
+        """One query per token, [B or 1, M, E]; their mask is that of the tokens, or none.
+
+        Raises:
+            ValueError: there are more tokens than queries, or they have other channels.
+        """
+        if tokens.num_tokens > self.max_seq_len:
+            raise ValueError(
+                f"{tokens.num_tokens:,} tokens are more than this decoder has queries for, which "
+                f"is max_seq_len={self.max_seq_len:,}; cut the text, or divide it into windows"
+            )
+        mask = tokens.mask if self.mask_queries else None
+        if self.trainable:
+            return Tokens(content=self.queries[...][None, : tokens.num_tokens], mask=mask)
+        if tokens.num_channels != self.num_output_query_channels:
+            raise ValueError(
+                f"output_queries='inputs' asks with tokens of {tokens.num_channels} channels, but "
+                f"num_output_query_channels={self.num_output_query_channels}; make them equal"
+            )
+        return Tokens(content=tokens.dense(), mask=mask)
+
+
+class TokenOutputAdapter(_TokenQueries):
+    """Queries, and a linear layer from answers to logits.
+
+    Args:
+        vocab_size: tokens to predict.
+        max_seq_len: most tokens of an example.
+        num_output_query_channels: channels E of queries and answers.
+        output_queries: "trainable" or "inputs", the embedded inputs.
+        mask_queries: whether the attention result of padding is zero.
+        init: initial values; None: N(0, 0.02).
+        rngs: where initial values come from.
+
+    Source: krasserm `TokenOutputAdapter`; lucidrains `PerceiverLM` for queries made of the inputs.
+    """
+
+    tied = False
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        num_output_query_channels: int,
+        output_queries: TokenQueries = "trainable",
+        mask_queries: bool = True,
+        init: InitConfig | None = None,
+        rngs: nnx.Rngs,
+    ):
+        init = init or InitConfig()
+        super().__init__(
+            max_seq_len=max_seq_len,
+            num_output_query_channels=num_output_query_channels,
+            output_queries=output_queries,
+            mask_queries=mask_queries,
+            init=init,
+            rngs=rngs,
+        )
+        self.linear = linear(num_output_query_channels, vocab_size, init=init, rngs=rngs)
+
+    def __call__(self, outputs: Array) -> Array:
+        """[B, O, E] answers → [B, O, vocab_size] logits."""
+        return self.linear(outputs)
+
+
+class TiedTokenOutputAdapter(_TokenQueries):
+    """Queries, and logits by the table that embeds the inputs.
+
+    Args:
+        vocab_size: tokens to predict.
+        max_seq_len: most tokens of an example.
+        num_output_query_channels: channels E of queries and answers: those of the embedding.
+        output_queries: "trainable" or "inputs", the embedded inputs.
+        mask_queries: whether the attention result of padding is zero.
+        init: initial values; None: N(0, 0.02).
+        rngs: where initial values come from.
+
+    Source: deepmind `EmbeddingDecoder`, krasserm `TiedTokenOutputAdapter`.
+    """
+
+    tied = True
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        num_output_query_channels: int,
+        output_queries: TokenQueries = "trainable",
+        mask_queries: bool = True,
+        init: InitConfig | None = None,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            max_seq_len=max_seq_len,
+            num_output_query_channels=num_output_query_channels,
+            output_queries=output_queries,
+            mask_queries=mask_queries,
+            init=init or InitConfig(),
+            rngs=rngs,
+        )
+        self.bias = nnx.Param(jnp.zeros(vocab_size, jnp.float32))
+
+    def __call__(self, outputs: Array, *, embedding: Array) -> Array:
+        """[B, O, E] answers and a [vocab_size, E] embedding → [B, O, vocab_size] logits."""
+        return outputs @ embedding.T + self.bias[...][None, None]
