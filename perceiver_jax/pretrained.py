@@ -4,6 +4,7 @@
 - The one door from here to `interop`, opened only for foreign weights.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,6 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from perceiver_jax.card import ModelCard
 from perceiver_jax.config import from_dict
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release
@@ -69,7 +69,7 @@ def load_checkpoint(
 def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     from perceiver_jax import models
     from perceiver_jax.train.checkpoint import Checkpoints
-    from perceiver_jax.train.config import ExperimentConfig
+    from perceiver_jax.train.config import ExperimentConfig, read_card
 
     checkpoints = Checkpoints(workdir)
     found = checkpoints.find(step)
@@ -80,22 +80,16 @@ def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     )
     checkpoints.close()
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
-    return Release(config=config.model, arrays=arrays, card=_card(config, workdir, found))
-
-
-def _card(config: Any, workdir: Path, step: int) -> ModelCard:
-    """What the config of a run tells of its model; class names where the dataset is at hand."""
-    from perceiver_jax.data.images import open_split
-
-    try:
-        labels = open_split(config.data, config.data.eval_split).class_names
-    except UserError:
-        labels = ()
-    return ModelCard(
-        labels=labels,
-        preprocessing=config.data.preprocessing(config.model.encoder.image_shape),
-        origin=f"trained with perceiver_jax on {config.data.dataset}, step {step:,} of the run "
-        f"'{workdir.name}'",
+    card, files = read_card(workdir)
+    origin = (
+        f"trained with perceiver_jax on {config.data.dataset}, step {found:,} of the run "
+        f"'{workdir.name}'"
+    )
+    return Release(
+        config=config.model,
+        arrays=arrays,
+        card=dataclasses.replace(card, origin=origin),
+        files=files,
     )
 
 

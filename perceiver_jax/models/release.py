@@ -178,7 +178,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
         config=config,
         arrays=_tensors(folder / WEIGHTS),
         card=card,
-        files=_tokenizer_file(folder, card),
+        files=tokenizer_file(folder, card),
     )
 
 
@@ -241,15 +241,19 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _tokenizer_file(folder: Path, card: ModelCard) -> dict[str, bytes]:
-    """The file that the card names as the model's tokenizer, if it names one."""
+def tokenizer_file(folder: Path, card: ModelCard) -> dict[str, bytes]:
+    """The file that a card names as its model's tokenizer, if it names one.
+
+    Raises:
+        UserError: it is not in the folder.
+    """
     if card.text is None or card.text.tokenizer == "bytes":
         return {}
     name = card.text.tokenizer
     path = folder / name
     if Path(name).name != name or not path.is_file():
         raise UserError(
-            f"{folder / CONFIG} names the tokenizer '{name}', which is no file beside it; put it "
+            f"the card in {folder} names the tokenizer '{name}', which is no file beside it; put it "
             "there"
         )
     return {name: path.read_bytes()}

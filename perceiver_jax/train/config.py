@@ -9,11 +9,14 @@ from typing import Any
 
 import jax
 
+from perceiver_jax.card import ModelCard
 from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
 from perceiver_jax.data import ImageDataConfig
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models.release import tokenizer_file
 from perceiver_jax.train.checkpoint import CheckpointConfig
+from perceiver_jax.train.initialisation import PretrainedConfig
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
 from perceiver_jax.train.tasks import AnyTask, ImageClassification
@@ -21,6 +24,7 @@ from perceiver_jax.train.tasks import AnyTask, ImageClassification
 AnyDataConfig = ImageDataConfig
 """Kinds of data that an experiment can have."""
 
+CARD = "card.json"
 MAY_CHANGE = (
     "num_steps",
     "log_every",
@@ -44,6 +48,7 @@ class ExperimentConfig:
     task: AnyTask = setting(ImageClassification(), "what is asked of the model")
     model: PerceiverConfig = setting(doc="what is trained")
     data: AnyDataConfig = setting(doc="what it is trained on")
+    pretrained: PretrainedConfig = setting(PretrainedConfig(), "weights to start from")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "how")
     num_steps: int = setting(doc="training steps")
     seed: int = setting(0, "of initial values, data order, augmentation and dropout")
@@ -93,12 +98,40 @@ def make_workdir(workdir: Path) -> None:
         ) from error
 
 
+def write_card(workdir: Path, card: ModelCard, files: Mapping[str, bytes]) -> None:
+    """Writes what a user of the model has to know to `card.json`, and the files that it names."""
+    if jax.process_index() == 0:
+        for name, content in files.items():
+            _replace(workdir / name, content)
+        _replace(workdir / CARD, json.dumps(to_dict(card), indent=2).encode())
+
+
+def read_card(workdir: Path) -> tuple[ModelCard, dict[str, bytes]]:
+    """What `write_card` wrote; of a run that wrote none, an empty card.
+
+    Raises:
+        UserError: the card is damaged, or a file that it names is not there.
+    """
+    path = workdir / CARD
+    if not path.is_file():
+        return ModelCard(), {}
+    try:
+        card = from_dict(ModelCard, json.loads(path.read_text(encoding="utf-8")), CARD)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it to do without") from error
+    return card, tokenizer_file(workdir, card)
+
+
 def write_config(workdir: Path, config: ExperimentConfig) -> None:
     """Writes the resolved config to `config.json`, for people and other programs to read."""
     if jax.process_index() == 0:
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-        temporary.replace(workdir / "config.json")
+        _replace(workdir / "config.json", (json.dumps(to_dict(config), indent=2) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def check_resumable(

@@ -6,7 +6,7 @@ One run, top to bottom. What a task is lies in `tasks`, what a step does in `ste
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,19 @@ from perceiver_jax.config import from_dict, to_dict
 from perceiver_jax.data import Shard
 from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.errors import UserError
+from perceiver_jax.models.release import Release
+from perceiver_jax.pretrained import open_source
 from perceiver_jax.train import command_line, parallel, state
 from perceiver_jax.train.checkpoint import Checkpoints
 from perceiver_jax.train.config import (
     ExperimentConfig,
     check_resumable,
     make_workdir,
+    write_card,
     write_config,
 )
 from perceiver_jax.train.evaluation import Evaluator
+from perceiver_jax.train.initialisation import initial_arrays
 from perceiver_jax.train.interruption import Interruption
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
@@ -36,6 +40,7 @@ from perceiver_jax.train.plots import plot_curves, save_picture
 from perceiver_jax.train.progress import ProgressReport
 from perceiver_jax.train.step import make_train_step
 from perceiver_jax.train.tasks import Media
+from perceiver_jax.typing import Params
 
 
 def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
@@ -54,6 +59,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     """
     # ---- Config ---------------------------------------------------------------------------------
     config.task.check(config.model, config.data)
+    card, files = config.task.card(config.model, config.data), config.task.files(config.data)
     parallel.check_batch_size(
         "data.batch_size", config.data.batch_size, config.optimizer.accumulate
     )
@@ -68,6 +74,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     )
 
     skeleton = models.skeleton(config.model)
+    trained = config.optimizer.trained(skeleton.params)
     evaluator = Evaluator(config, skeleton, mesh)
     config.checkpoint.check(evaluator.metric_names())
     make_workdir(workdir)
@@ -77,7 +84,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
 
     def create_state():
         key = jax.random.key(config.seed)
-        return state.create(lambda: models.build(config.model, key), optimizer)
+        return state.create(lambda: models.build(config.model, key), optimizer, trained)
 
     abstract = jax.eval_shape(create_state)
     shardings = parallel.state_shardings(abstract, mesh, config.parallel)
@@ -90,7 +97,14 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         train_state, position = checkpoints.restore(first_step, like)
         iterator.set_state(dict(position))
     else:
+        initial = {}
+        if config.pretrained.source is not None:
+            found = open_source(config.pretrained.source)
+            wanted = Release(config=config.model, arrays={}, card=card, files=files)
+            initial = initial_arrays(found, config.pretrained, wanted, skeleton)
         train_state = jax.jit(create_state, out_shardings=shardings)()
+        train_state = parallel.replaced(train_state, initial)
+    write_card(workdir, card, files)
     write_config(workdir, config)
 
     # ---- Steps ----------------------------------------------------------------------------------
@@ -102,6 +116,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
             seed=config.seed,
             accumulate=config.optimizer.accumulate,
             learning_rate=learning_rate_schedule(config.optimizer, config.num_steps),
+            trained=trained,
         ),
         donate_argnums=0,
         out_shardings=(shardings, None),
@@ -115,7 +130,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
         report = stack.enter_context(ProgressReport(config.num_steps, first_step))
         report.line(
-            f"{parameters.count(skeleton.params):,} parameters, {jax.device_count()} "
+            f"{described_size(skeleton.params, trained)}, {jax.device_count()} "
             f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
             f"workdir {workdir}"
         )
@@ -150,6 +165,8 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
                 row |= tagged("eval", held_out)
                 writer.media(step, media.images, media.texts)
                 report.line(f"step {step:,}  held-out  {described(held_out)}")
+                for line in media.lines:
+                    report.line(line)
             if row:
                 writer.scalars(step, row)
             if saving:
@@ -209,6 +226,14 @@ def tagged(tag: str, values: Mapping[str, float]) -> dict[str, float]:
 def described(values: Mapping[str, float]) -> str:
     """Metrics as words on a line."""
     return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+
+
+def described_size(shapes: Params, trained: Collection[str]) -> str:
+    """How many parameters a model has, and how many of them are trained."""
+    total = parameters.count(shapes)
+    learning = parameters.count({path: shapes[path] for path in trained})
+    part = "" if learning == total else f" ({learning:,} of them trained)"
+    return f"{total:,} parameters{part}"
 
 
 class Stopwatch:

@@ -2,14 +2,18 @@
 
 - Order of a step: clip gradients, optimizer, weight decay, schedule; accumulation comes before.
 - Weight decay is decoupled for AdamW and LAMB; `no_decay` names parameters by path.
+- Frozen parameters are not in the optimizer at all: it is made for the others.
 """
 
 import dataclasses
+import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import optax
 
 from perceiver_jax.config import check_regex, setting
+from perceiver_jax.errors import UserError
 from perceiver_jax.params import matching
 from perceiver_jax.typing import Params
 
@@ -39,6 +43,16 @@ class OptimizerConfig:
     b1: float = setting(0.9, "decay of the first moment; momentum of 'sgd'")
     b2: float = setting(0.999, "decay of the second moment")
     epsilon: float = setting(1e-8, "added to the root of the second moment")
+    frozen: tuple[str, ...] = setting(
+        (),
+        "regular expressions of parameter paths that are not trained: they have no gradient and no "
+        "optimizer state",
+    )
+    learning_rate_factors: tuple[tuple[str, float], ...] = setting(
+        (),
+        "pairs of a regular expression and a factor: parameters with such a path learn at that "
+        "multiple of the rate; of several pairs that fit, the first",
+    )
     clip_norm: float | None = setting(None, "largest global norm of the gradients; None: no limit")
     accumulate: int = setting(
         1, "parts that a batch is divided into; their gradients are averaged for one step"
@@ -58,8 +72,37 @@ class OptimizerConfig:
         ):
             if not valid:
                 raise ValueError(f"{name}={getattr(self, name)} must be {wanted}")
-        for pattern in self.no_decay:
-            check_regex(pattern, "no_decay")
+        for name in ("no_decay", "frozen"):
+            for pattern in getattr(self, name):
+                check_regex(pattern, name)
+        for pattern, factor in self.learning_rate_factors:
+            check_regex(pattern, "learning_rate_factors")
+            if factor < 0:
+                raise ValueError(
+                    f"learning_rate_factors has {factor} for '{pattern}'; factors are 0 or more"
+                )
+
+    def trained(self, paths: Iterable[str]) -> list[str]:
+        """Those of the parameter paths that are not frozen.
+
+        Raises:
+            UserError: a pattern fits no parameter, or nothing is left to train.
+        """
+        paths = list(paths)
+        factors = tuple(pattern for pattern, _ in self.learning_rate_factors)
+        for name, patterns in (("frozen", self.frozen), ("learning_rate_factors", factors)):
+            for pattern in patterns:
+                if not matching(paths, [pattern]):
+                    raise UserError(
+                        f"optimizer.{name} has '{pattern}', which is found in no parameter path of "
+                        f"this model; its paths begin with {', '.join(_beginnings(paths))}"
+                    )
+        frozen = matching(paths, self.frozen)
+        if len(frozen) == len(paths):
+            raise UserError(
+                f"optimizer.frozen={self.frozen} freezes every parameter; leave some to train"
+            )
+        return [path for path in paths if path not in frozen]
 
 
 def learning_rate_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -101,6 +144,26 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         optimizer = optax.adam(rate, **moments)
     else:
         optimizer = optax.sgd(rate, momentum=config.b1 or None)
-    if config.clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    steps: list[optax.GradientTransformation] = [optimizer]
+    if config.clip_norm is not None:
+        steps.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.learning_rate_factors:
+        steps.append(_scale_by_path(config.learning_rate_factors))
+    return optax.chain(*steps) if len(steps) > 1 else optimizer
+
+
+def _scale_by_path(factors: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Updates times the factor of the first pattern that is found in their path."""
+
+    def factor(path: str) -> float:
+        return next((value for pattern, value in factors if re.search(pattern, path)), 1.0)
+
+    def scale(updates: Any, params: Any) -> Any:
+        return {path: update * factor(path) for path, update in updates.items()}
+
+    return optax.stateless(scale)
+
+
+def _beginnings(paths: Iterable[str]) -> list[str]:
+    """The first two parts of paths."""
+    return sorted({"/".join(path.split("/")[:2]) for path in paths})

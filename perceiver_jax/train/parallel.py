@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from perceiver_jax.config import check_regex, setting
 from perceiver_jax.errors import UserError
+from perceiver_jax.train.state import TrainState
 from perceiver_jax.typing import Batch, Params
 
 AXES = ("data", "fsdp")
@@ -120,6 +121,22 @@ def state_shardings(state: Any, mesh: Mesh, config: ParallelConfig) -> Any:
 def place(shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     """A shape that says where its array is to lie."""
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+
+def replaced(state: TrainState, arrays: Params) -> TrainState:
+    """A state with other values of some parameters and statistics, where the old ones lie."""
+
+    def renew(old: Params) -> dict[str, jax.Array]:
+        return {
+            path: jax.make_array_from_callback(
+                x.shape, x.sharding, np.asarray(arrays[path]).__getitem__
+            )
+            if path in arrays
+            else x
+            for path, x in old.items()
+        }
+
+    return dataclasses.replace(state, params=renew(state.params), stats=renew(state.stats))
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:

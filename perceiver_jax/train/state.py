@@ -1,7 +1,7 @@
 """What a run carries from step to step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -21,7 +21,8 @@ class TrainState:
         step: [] int32, steps done.
         params: trained parameters by path.
         stats: statistics (of batch norms) by path.
-        opt_state: state of the optimizer; its paths end with parameter paths.
+        opt_state: state of the optimizer for the parameters that are trained; its paths end with
+            theirs.
     """
 
     step: jax.Array
@@ -30,12 +31,24 @@ class TrainState:
     opt_state: Any
 
 
-def create(build: Callable[[], Model], optimizer: optax.GradientTransformation) -> TrainState:
-    """A fresh state; call it under `jax.jit` so that it is made where it will live."""
+def create(
+    build: Callable[[], Model],
+    optimizer: optax.GradientTransformation,
+    trained: Collection[str] | None = None,
+) -> TrainState:
+    """A fresh state; call it under `jax.jit` so that it is made where it will live.
+
+    Args:
+        build: makes the model.
+        optimizer: of the trained parameters.
+        trained: their paths; None: all.
+    """
     values, stats = params.flatten(build())
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=values,
         stats=stats,
-        opt_state=optimizer.init(values),
+        opt_state=optimizer.init(
+            {path: x for path, x in values.items() if trained is None or path in trained}
+        ),
     )

@@ -1,12 +1,14 @@
 """The training step and the evaluation step, as pure functions.
 
 - The key of step n is folded from the run's seed and n, so a resumed run repeats nothing.
+- The loss is a mean over whatever the task weighs it by (examples, tokens), also where the batch is
+  dealt out in parts of different weight.
 - Gradient accumulation deals a batch out into equal parts in a scan; with sharded batches each
   part keeps its share on every device. Batch norms see one part at a time, and update their
   statistics with each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -30,21 +32,34 @@ def make_train_step(
     seed: int,
     accumulate: int = 1,
     learning_rate: optax.Schedule,
+    trained: Collection[str] | None = None,
 ) -> TrainStep:
     """A function `(state, batch) → (state, metrics)`; jit it with the state donated.
+
+    Args:
+        task: whose loss is minimised.
+        skeleton: of the model.
+        optimizer: of the trained parameters.
+        seed: of the run.
+        accumulate: parts that a batch is divided into.
+        learning_rate: what to report.
+        trained: paths of the parameters that are trained; None: all.
 
     Metrics are scalars: `loss`, the task's own, and `optim/...` norms of gradients, updates and
     parameters.
     """
 
     def loss_and_gradients(params, stats, batch, key):
-        def loss(params):
-            model = skeleton.bind(params, stats)
-            value, sums = task.loss(model, batch, key)
-            return value, (sums, flatten(model)[1])
+        """Gradients of the sum of losses, statistics, metrics."""
+        learning = {path: params[path] for path in trained or params}
 
-        (value, (sums, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        return gradients, stats, {"loss": (value, jnp.ones_like(value)), **sums}
+        def loss(learning):
+            model = skeleton.bind({**params, **learning}, stats)
+            sums = task.loss(model, batch, key)
+            return sums["loss"][0], (sums, flatten(model)[1])
+
+        gradients, (sums, stats) = jax.grad(loss, has_aux=True)(learning)
+        return gradients, stats, sums
 
     def train_step(state: TrainState, batch: Batch):
         # Initial values are drawn from the seed's own key, steps from another.
@@ -54,8 +69,12 @@ def make_train_step(
             gradients, stats, sums = loss_and_gradients(state.params, state.stats, batch, key)
         else:
             gradients, stats, sums = _accumulate(loss_and_gradients, state, batch, key, accumulate)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        weight = sums["loss"][1]
+        gradients = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradients)
+        learning = {path: state.params[path] for path in gradients}
+        updates, opt_state = optimizer.update(gradients, state.opt_state, learning)
+        changed: Any = optax.apply_updates(learning, updates)
+        params = {**state.params, **changed}
         metrics = {name: total / weight for name, (total, weight) in sums.items()}
         metrics |= {
             "optim/learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
@@ -69,7 +88,7 @@ def make_train_step(
 
 
 def _accumulate(loss_and_gradients, state: TrainState, batch: Batch, key: Key, num_parts: int):
-    """Mean gradients and summed metrics over equal parts of a batch."""
+    """Summed gradients and metrics over equal parts of a batch."""
 
     def deal(x):
         # Every num_parts-th example goes to the same part: a sharded first axis stays sharded.
@@ -81,10 +100,11 @@ def _accumulate(loss_and_gradients, state: TrainState, batch: Batch, key: Key, n
         new, stats, sums = loss_and_gradients(state.params, stats, part_batch, part_key)
         return (jax.tree.map(jnp.add, gradients, new), stats), sums
 
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
     parts = (jax.tree.map(deal, batch), jax.random.split(key, num_parts))
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes, _, _ = jax.eval_shape(loss_and_gradients, state.params, state.stats, *first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     (gradients, stats), sums = jax.lax.scan(body, (zeros, state.stats), parts)
-    gradients = jax.tree.map(lambda g: g / num_parts, gradients)
     return gradients, stats, jax.tree.map(lambda s: s.sum(0), sums)
 
 

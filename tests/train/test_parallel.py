@@ -102,7 +102,8 @@ def differences_to_pmap(params):
     params = {path: np.float64(x) for path, x in params.items()}
 
     def loss(params, batch):
-        return task.loss(run.skeleton.bind(params), batch, jax.random.key(0))[0]
+        total, weight = task.loss(run.skeleton.bind(params), batch, jax.random.key(0))["loss"]
+        return total / weight
 
     def device_step(params, batch):
         return jax.lax.pmean(jax.value_and_grad(loss)(params, batch), "device")

@@ -114,10 +114,10 @@ def test_parts_are_dealt_out_with_keys_of_their_own_and_statistics_passed_on():
     batch = {"x": jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
     gradients, stats, sums = _accumulate(loss_and_gradients, state, batch, jax.random.key(0), 3)
     # The parts are [1, 4], [2, 5] and [3, 6].
-    assert (float(gradients["first"]), float(gradients["last"])) == (2, 5)
+    assert (float(gradients["first"]), float(gradients["last"])) == (6, 15)
     assert float(stats["s"]) == 1123
     assert [float(x) for x in sums["loss"]] == [15, 3]
-    assert float(gradients["square"] - gradients["drawn"] ** 2) > 1e-3
+    assert float(gradients["square"] / 3 - (gradients["drawn"] / 3) ** 2) > 1e-3
 
 
 def test_training_updates_batch_statistics_and_evaluation_does_not(conv):

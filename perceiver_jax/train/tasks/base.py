@@ -5,11 +5,13 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import grain
 import numpy as np
 
+from perceiver_jax.card import ModelCard
 from perceiver_jax.data import Shard
 from perceiver_jax.typing import Batch, Key, Model, Sums
 
@@ -21,10 +23,12 @@ class Media:
     Attributes:
         images: [H, W, 3] uint8 pictures by name.
         texts: Markdown by name.
+        lines: for the log.
     """
 
     images: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: tuple[str, ...] = ()
 
 
 class Task(Protocol):
@@ -41,15 +45,24 @@ class Task(Protocol):
         """Host-local batches by position: endless for training, one padded pass for evaluation."""
         ...
 
-    def loss(self, model: Model, batch: Batch, key: Key) -> tuple[Any, Sums]:
-        """The training objective, a scalar, and further metrics of this batch.
+    def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
+        """The training objective under "loss", and further metrics of this batch.
 
+        The mean that is minimised is the loss' sum over its weight, which no parameter may change.
         A model with batch statistics changes them in place; the step reads them off the model.
         """
         ...
 
     def evaluate(self, model: Model, batch: Batch) -> Sums:
         """Metrics of a batch without dropout; where `batch["mask"]` is False nothing counts."""
+        ...
+
+    def card(self, model: Any, data: Any) -> ModelCard:
+        """What a user of the trained model has to know: class names, preprocessing."""
+        ...
+
+    def files(self, data: Any) -> Mapping[str, bytes]:
+        """Files that belong to the trained model, by the names that its card gives them."""
         ...
 
     def show(self, model: Model, batch: Batch, data: Any) -> Media:

@@ -1,12 +1,14 @@
 """Images to classes: cross-entropy or squared error, accuracy, a grid of predictions."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from perceiver_jax.card import ModelCard
 from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.data import ImageDataConfig, Shard, Source, image_batches
 from perceiver_jax.data.images import open_split
@@ -15,9 +17,10 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import (
     ClassificationDecoderConfig,
     ImageEncoderConfig,
+    MeanPoolDecoderConfig,
     PerceiverConfig,
-    QueryDecoderConfig,
 )
+from perceiver_jax.models.perceiver_config import check_half
 from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth
 from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
@@ -43,7 +46,9 @@ class ImageClassification:
     def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
         """See `Task`."""
         encoder, decoder = model.encoder, model.decoder
-        if not isinstance(encoder, ImageEncoderConfig) or isinstance(decoder, QueryDecoderConfig):
+        if not isinstance(encoder, ImageEncoderConfig) or not isinstance(
+            decoder, ClassificationDecoderConfig | MeanPoolDecoderConfig
+        ):
             raise UserError(
                 "classes of images take an ImageEncoderConfig with a ClassificationDecoderConfig "
                 f"or MeanPoolDecoderConfig, not {type(encoder).__name__} with "
@@ -91,14 +96,15 @@ class ImageClassification:
         """See `Task`; batches hold `image` and `label`."""
         return image_batches(data, training=training, seed=seed, shard=shard)
 
-    def loss(self, model: Model, batch: Batch, key: Key) -> tuple[jax.Array, Sums]:
-        """Mean loss over the batch, and its accuracy."""
+    def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
+        """Loss and accuracy over the examples of the batch."""
         logits = model(batch["image"], key=key)
         losses = classification_loss(
             logits, self._targets(logits, batch["label"]), self.loss_function
         )
         correct = _in_top(1, logits, batch["label"])
-        return losses.mean(), {"accuracy": (correct.sum(), jnp.float32(correct.size))}
+        size = jnp.float32(correct.size)
+        return {"loss": (losses.sum(), size), "accuracy": (correct.sum(), size)}
 
     def evaluate(self, model: Model, batch: Batch) -> Sums:
         """Loss, without label smoothing, and accuracy: top-1, and top-5 where there are more."""
@@ -110,6 +116,18 @@ class ImageClassification:
         if logits.shape[-1] > 10:
             sums["top5_accuracy"] = _in_top(5, logits, labels)
         return {name: ((value * mask).sum(), mask.sum()) for name, value in sums.items()}
+
+    def card(self, model: PerceiverConfig, data: ImageDataConfig) -> ModelCard:
+        """Names of the classes, and what evaluation does with an image."""
+        encoder = check_half(model.encoder, ImageEncoderConfig, "image classification")
+        return ModelCard(
+            labels=open_split(data, data.eval_split).class_names,
+            preprocessing=data.preprocessing(encoder.image_shape),
+        )
+
+    def files(self, data: ImageDataConfig) -> Mapping[str, bytes]:
+        """None."""
+        return {}
 
     def show(self, model: Model, batch: Batch, data: ImageDataConfig) -> Media:
         """A grid of images with predicted and real class."""

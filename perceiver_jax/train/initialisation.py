@@ -1,0 +1,133 @@
+"""Where the parameters of a run start: random values, another run, or a foreign file.
+
+- Whole models or encoders alone; what is not taken keeps its random values.
+- Weights that fit by shape but were trained as another function (another activation, other heads)
+  are refused: nothing would say so later.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from perceiver_jax.config import setting, to_dict
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models.release import Release
+from perceiver_jax.params import Skeleton
+
+NOT_THE_FUNCTION = (
+    "kind",
+    "dropout",
+    "residual_dropout",
+    "mlp_residual_dropout",
+    "input_dropout",
+    "latent_dropout",
+    "init_method",
+    "init_scale",
+    "latent_init_scale",
+    "compute_dtype",
+    "implementation",
+    "remat",
+    "unroll",
+)
+"""Fields of an encoder or a decoder that parameters carry over to any value of."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedConfig:
+    """Weights to start from, read when a run begins and not when it is resumed."""
+
+    source: str | None = setting(
+        None,
+        "workdir of a run, or FORMAT:PATH-OR-HUB-ID as in deepmind:weights.pickle; None: random "
+        "values",
+    )
+    part: Literal["model", "encoder"] = setting(
+        "model", "what is taken: the whole 'model', or its 'encoder' alone"
+    )
+
+
+def initial_arrays(
+    found: Release, pretrained: PretrainedConfig, wanted: Release, skeleton: Skeleton
+) -> dict[str, np.ndarray]:
+    """Parameters and statistics to start from, by path; those that are not taken are left out.
+
+    Args:
+        found: what lies at the source.
+        pretrained: which part of it is taken.
+        wanted: config, card and files of the model to be trained; its arrays are not looked at.
+        skeleton: of that model.
+
+    Raises:
+        UserError: it does not fit the model.
+    """
+    config = wanted.config
+    halves = ("encoder",) if pretrained.part == "encoder" else ("encoder", "decoder")
+    differences = [
+        *_config_differences(found.config, config, halves),
+        *_text_differences(found, wanted),
+    ]
+    shapes = {**skeleton.params, **skeleton.stats}
+    taken = {path: x for path, x in found.arrays.items() if _taken(path, pretrained.part)}
+    if not differences:
+        differences += _shape_differences(taken, shapes, pretrained.part)
+    if differences:
+        listed = "\n  ".join(differences[:20])
+        hint = (
+            "set the fields of config.model and config.data to those of the source"
+            if pretrained.part == "encoder"
+            else "set the fields to those of the source, or take its encoder alone with "
+            "--config.pretrained.part=encoder"
+        )
+        raise UserError(
+            f"the {pretrained.part} of {pretrained.source} does not fit this run:\n  {listed}\n"
+            f"Choose another --config.pretrained.source, or {hint}."
+        )
+    return taken
+
+
+def _taken(path: str, part: str) -> bool:
+    return part == "model" or path.startswith("encoder/")
+
+
+def _config_differences(
+    there: PerceiverConfig, here: PerceiverConfig, halves: tuple[str, ...]
+) -> Iterator[str]:
+    """Fields that make another function of the same parameters, or other parameters."""
+    for name in ("num_latents", "num_latent_channels"):
+        if getattr(there, name) != getattr(here, name):
+            yield f"{name}: {getattr(there, name)} there, {getattr(here, name)} here"
+    for half in halves:
+        old, new = getattr(there, half), getattr(here, half)
+        if type(old) is not type(new):
+            yield f"{half}: a {type(old).__name__} there, a {type(new).__name__} here"
+            continue
+        before, after = to_dict(old), to_dict(new)
+        for field in before.keys() - set(NOT_THE_FUNCTION):
+            if before[field] != after[field]:
+                yield f"{half}.{field}: {before[field]!r} there, {after[field]!r} here"
+
+
+def _text_differences(found: Release, wanted: Release) -> Iterator[str]:
+    """Ids that mean another text there."""
+    there, here = found.card.text, wanted.card.text
+    if there is None or here is None:
+        return
+    if there.tokenizer != here.tokenizer:
+        yield f"tokenizer: '{there.tokenizer}' there, '{here.tokenizer}' here"
+    elif found.files.get(there.tokenizer) != wanted.files.get(here.tokenizer):
+        yield f"tokenizer: the files '{here.tokenizer}' have different contents"
+
+
+def _shape_differences(
+    taken: Mapping[str, Any], shapes: Mapping[str, Any], part: str
+) -> Iterator[str]:
+    expected = {path: x for path, x in shapes.items() if _taken(path, part)}
+    for path, x in expected.items():
+        if path not in taken:
+            yield f"{path} {x.shape} is missing there"
+        elif tuple(taken[path].shape) != tuple(x.shape):
+            yield f"{path}: {tuple(taken[path].shape)} there, {tuple(x.shape)} here"
+    yield from (f"{path} is unknown here" for path in taken if path not in expected)
