@@ -6,12 +6,14 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.core.decoder import MeanPoolHead, PerceiverDecoder
 from perceiver_jax.core.dropout import split
 from perceiver_jax.core.encoder import PerceiverEncoder
 from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
 
 
@@ -55,6 +57,7 @@ class PerceiverIO(Recordable):
         *,
         queries: Array | None = None,
         query_mask: Array | None = None,
+        query_indices: Array | None = None,
         latents: Array | None = None,
         key: Key | None = None,
         tape: Tape = SILENT,
@@ -67,6 +70,8 @@ class PerceiverIO(Recordable):
             queries: [O, E] or [B, O, E] in place of the output adapter's own.
             query_mask: [B, O] bool; where False the query's attention result is zero; None: as
                 the output adapter has it.
+            query_indices: [B, o] integers, which of the O queries are asked; None: all. The others
+                cost nothing (deepmind's `subsampled_output_points`).
             latents: [N, D] or [B, N, D] initial latents in place of the learned ones.
             key: random key; given in training, when it turns dropout on and lets batch norms
                 use the batch's statistics and update their own, the one thing that a call
@@ -80,6 +85,8 @@ class PerceiverIO(Recordable):
         tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))
         asked = self.decoder.output_adapter.make_queries(tokens) if queries is None else queries
+        if query_indices is not None:
+            asked = _chosen(asked, query_indices)
         tied = self.decoder.output_adapter.tied
         outputs = self.decoder(
             z,
@@ -95,6 +102,23 @@ class PerceiverIO(Recordable):
     def encode(self, inputs: Any, input_mask: Array | None = None) -> Array:
         """Inputs → [B, N, D] latents, without dropout."""
         return self.encoder(inputs, input_mask)
+
+
+def _chosen(queries: Array | Tokens, indices: Array) -> Tokens:
+    """Some of the queries of each example, with their mask."""
+    mask = None
+    if isinstance(queries, Tokens):
+        queries, mask = queries.dense(), queries.mask
+    if queries.ndim == 2:
+        queries = queries[None]
+    content = (
+        queries[0][indices]
+        if len(queries) == 1
+        else jnp.take_along_axis(queries, indices[:, :, None], axis=1)
+    )
+    if mask is not None:
+        mask = jnp.take_along_axis(mask, indices, axis=1)
+    return Tokens(content=content, mask=mask)
 
 
 class Perceiver(Recordable):

@@ -3,8 +3,11 @@
 - The published DeepMind model of UTF-8 bytes is at the end.
 """
 
+import functools
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import ConfigError
@@ -13,6 +16,7 @@ from perceiver_jax.models.perceiver_config import PerceiverConfig, check_half
 from perceiver_jax.models.release import Releasable
 from perceiver_jax.models.text_decoder import TextDecoderConfig, text_decoder
 from perceiver_jax.models.text_encoder import TextEncoderConfig, text_encoder
+from perceiver_jax.typing import Array
 
 
 class MaskedLanguageModel(PerceiverIO, Releasable):
@@ -61,6 +65,25 @@ def _check_together(encoder: TextEncoderConfig, decoder: TextDecoderConfig) -> N
             "None, not to "
             f"{channels}"
         )
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def top_tokens(model: Any, ids: Array, input_mask: Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The most probable tokens at every position.
+
+    Args:
+        model: a masked language model.
+        ids: [B, M] token ids.
+        input_mask: [B, M] bool, True = a token.
+        k: how many.
+
+    Returns:
+        [B, M, k] ids, the most probable first, and their probabilities.
+    """
+    logits = model(ids, input_mask)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    probabilities, tokens = jax.lax.top_k(jax.nn.softmax(logits), k)
+    return tokens, probabilities
 
 
 def language_perceiver(**encoder_fields: Any) -> PerceiverConfig:

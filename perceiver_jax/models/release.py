@@ -25,6 +25,8 @@ from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.typing import Model
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
+SPECIAL_TOKENS = "special_tokens_map.json"
+"""Beside a `tokenizer.json`: which of its tokens are special."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
         config=config,
         arrays=_tensors(folder / WEIGHTS),
         card=card,
-        files=tokenizer_file(folder, card),
+        files=tokenizer_files(folder, card),
     )
 
 
@@ -241,22 +243,22 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def tokenizer_file(folder: Path, card: ModelCard) -> dict[str, bytes]:
-    """The file that a card names as its model's tokenizer, if it names one.
+def tokenizer_files(folder: Path, card: ModelCard) -> dict[str, bytes]:
+    """The files that are the tokenizer of a model with that card, by name.
 
     Raises:
-        UserError: it is not in the folder.
+        UserError: the one that the card names is not in the folder.
     """
     if card.text is None or card.text.tokenizer == "bytes":
         return {}
     name = card.text.tokenizer
-    path = folder / name
-    if Path(name).name != name or not path.is_file():
+    if Path(name).name != name or not (folder / name).is_file():
         raise UserError(
-            f"the card in {folder} names the tokenizer '{name}', which is no file beside it; put it "
-            "there"
+            f"the card in {folder} names the tokenizer '{name}', which is no file beside it; put "
+            "it there"
         )
-    return {name: path.read_bytes()}
+    beside = [other for other in (name, SPECIAL_TOKENS) if (folder / other).is_file()]
+    return {other: (folder / other).read_bytes() for other in beside}
 
 
 def _finite(array: np.ndarray) -> bool:

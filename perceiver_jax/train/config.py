@@ -11,17 +11,17 @@ import jax
 
 from perceiver_jax.card import ModelCard
 from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
-from perceiver_jax.data import ImageDataConfig
+from perceiver_jax.data import ImageDataConfig, TextDataConfig
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
-from perceiver_jax.models.release import tokenizer_file
+from perceiver_jax.models.release import tokenizer_files
 from perceiver_jax.train.checkpoint import CheckpointConfig
 from perceiver_jax.train.initialisation import PretrainedConfig
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
 from perceiver_jax.train.tasks import AnyTask, ImageClassification
 
-AnyDataConfig = ImageDataConfig
+AnyDataConfig = ImageDataConfig | TextDataConfig
 """Kinds of data that an experiment can have."""
 
 CARD = "card.json"
@@ -32,8 +32,11 @@ MAY_CHANGE = (
     "checkpoint",
     "parallel",
     "data.data_dir",
+    "data.cache_dir",
     "data.eval_batch_size",
     "task.num_shown",
+    "task.predict_k",
+    "task.predict_samples",
 )
 """What a resumed run may have different from the run that it resumes.
 
@@ -119,7 +122,7 @@ def read_card(workdir: Path) -> tuple[ModelCard, dict[str, bytes]]:
         card = from_dict(ModelCard, json.loads(path.read_text(encoding="utf-8")), CARD)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it to do without") from error
-    return card, tokenizer_file(workdir, card)
+    return card, tokenizer_files(workdir, card)
 
 
 def write_config(workdir: Path, config: ExperimentConfig) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
@@ -15,7 +15,7 @@ from perceiver_jax.train import parallel
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.metrics import average
 from perceiver_jax.train.step import make_evaluation_step
-from perceiver_jax.train.tasks import Media
+from perceiver_jax.train.tasks import Media, Task
 from perceiver_jax.typing import Batch, Params
 
 
@@ -37,13 +37,14 @@ class Evaluator:
         data = dataclasses.replace(config.data, eval_batch_size=size)
         config = dataclasses.replace(config, data=data)
         self._config, self._skeleton, self._mesh = config, skeleton, mesh
-        self._batches = config.task.batches(
+        self._task = cast(Task, config.task)
+        self._batches = self._task.batches(
             config.data,
             training=False,
             seed=config.seed,
             shard=Shard(jax.process_index(), jax.process_count()),
         )
-        self._step = jax.jit(make_evaluation_step(config.task, skeleton))
+        self._step = jax.jit(make_evaluation_step(self._task, skeleton))
 
     def metric_names(self) -> list[str]:
         """Names of the metrics, without running the model."""
@@ -56,12 +57,12 @@ class Evaluator:
 
     def show(self, params: Params, stats: Params) -> Media:
         """Pictures and texts of the first held-out examples, the same on every process."""
-        batches = self._config.task.batches(
+        batches = self._task.batches(
             self._config.data, training=False, seed=self._config.seed, shard=Shard()
         )
         first: Any = batches[0]
         model = self._skeleton.bind(params, stats)
-        return self._config.task.show(model, first, self._config.data)
+        return self._task.show(model, first, self._config.data)
 
     def _one_pass(self) -> Iterator[Batch]:
         with contextlib.closing(iterate(self._batches)) as iterator:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from absl import flags
@@ -39,7 +39,7 @@ from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.plots import plot_curves, save_picture
 from perceiver_jax.train.progress import ProgressReport
 from perceiver_jax.train.step import make_train_step
-from perceiver_jax.train.tasks import Media
+from perceiver_jax.train.tasks import Media, Task
 from perceiver_jax.typing import Params
 
 
@@ -58,15 +58,16 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
             longer finite.
     """
     # ---- Config ---------------------------------------------------------------------------------
-    config.task.check(config.model, config.data)
-    card, files = config.task.card(config.model, config.data), config.task.files(config.data)
+    task = cast(Task, config.task)
+    task.check(config.model, config.data)
+    card, files = task.card(config.model, config.data), task.files(config.data)
     parallel.check_batch_size(
         "data.batch_size", config.data.batch_size, config.optimizer.accumulate
     )
 
     # ---- Devices, data, model shapes ------------------------------------------------------------
     mesh = parallel.make_mesh(config.parallel)
-    batches = config.task.batches(
+    batches = task.batches(
         config.data,
         training=True,
         seed=config.seed,
@@ -110,7 +111,7 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     # ---- Steps ----------------------------------------------------------------------------------
     train_step = jax.jit(
         make_train_step(
-            config.task,
+            task,
             skeleton,
             optimizer,
             seed=config.seed,

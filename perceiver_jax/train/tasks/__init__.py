@@ -2,8 +2,17 @@
 
 from perceiver_jax.train.tasks.base import Media, Task
 from perceiver_jax.train.tasks.image_classification import ImageClassification
+from perceiver_jax.train.tasks.masked_language_modelling import MaskedLanguageModelling
+from perceiver_jax.train.tasks.text_classification import TextClassification
 
-__all__ = ["AnyTask", "ImageClassification", "Media", "Task"]
+__all__ = [
+    "AnyTask",
+    "ImageClassification",
+    "MaskedLanguageModelling",
+    "Media",
+    "Task",
+    "TextClassification",
+]
 
-AnyTask = ImageClassification
+AnyTask = ImageClassification | MaskedLanguageModelling | TextClassification
 """Tasks that an experiment can have; a new task is added to this union."""

@@ -46,6 +46,11 @@ class ImageClassification:
     def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
         """See `Task`."""
         encoder, decoder = model.encoder, model.decoder
+        if not isinstance(data, ImageDataConfig):
+            raise UserError(
+                f"image classification takes an ImageDataConfig, not a {type(data).__name__}; "
+                "choose it in the config file"
+            )
         if not isinstance(encoder, ImageEncoderConfig) or not isinstance(
             decoder, ClassificationDecoderConfig | MeanPoolDecoderConfig
         ):

@@ -1,0 +1,85 @@
+"""Texts to class names with probabilities; a long text is read in windows."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_jax.errors import UserError
+from perceiver_jax.models import ClassificationDecoderConfig
+from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.texts import TextReader
+
+BATCH_SIZE = 8
+"""Windows that the model sees at once."""
+
+
+class Label(NamedTuple):
+    """A class and how probable the model finds it."""
+
+    label: str
+    probability: float
+
+
+class TextClassification:
+    """A text classifier with what it needs before and after.
+
+    Args:
+        release: the model; its card tells tokenizer and class names.
+        tokenizer: another tokenizer than the card tells, as `load_tokenizer` takes it.
+
+    Raises:
+        UserError: it is no text classifier, or its tokenizer is not known.
+    """
+
+    def __init__(self, release: Release, tokenizer: str | None = None):
+        self.reader = TextReader(release, tokenizer)
+        decoder = release.config.decoder
+        if not isinstance(decoder, ClassificationDecoderConfig) or decoder.num_output_queries != 1:
+            raise UserError(
+                f"a model with a {type(decoder).__name__} does not give texts one class; it takes "
+                "one with a ClassificationDecoderConfig of one query"
+            )
+        self.model = release.model()
+        self.labels = release.card.labels or tuple(f"class {i}" for i in range(decoder.num_classes))
+
+    def __call__(self, texts: Iterable[str], top: int = 1) -> Iterator[list[Label]]:
+        """Yields the most probable classes of each text, the best first.
+
+        A text of more tokens than the model takes is cut into windows of equal length; its
+        probabilities are means over the windows.
+
+        Args:
+            texts: not empty.
+            top: how many classes.
+
+        Raises:
+            UserError: an empty text, when it is reached.
+        """
+        for text in texts:
+            probabilities = self.probabilities(text)
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            yield [Label(self.labels[i], float(probabilities[i])) for i in order]
+
+    def probabilities(self, text: str) -> np.ndarray:
+        """[classes] of one text."""
+        ids = self.reader.tokenizer.encode(text)
+        if not len(ids):
+            raise UserError("an empty text has no class; leave it out")
+        num_windows = -(-len(ids) // self.reader.max_text_len)
+        windows = np.array_split(ids, num_windows)
+        found = []
+        for start in range(0, num_windows, BATCH_SIZE):
+            part = windows[start : start + BATCH_SIZE]
+            # Short of one batch only in the last; a single window stays a single one.
+            size = 1 if num_windows == 1 else BATCH_SIZE
+            batch = self.reader.rows([*part, *part[:1] * (size - len(part))])
+            found.append(np.asarray(_predict(self.model, *batch))[: len(part)])
+        return np.concatenate(found).mean(0)
+
+
+@jax.jit
+def _predict(model, ids, input_mask):
+    return jax.nn.softmax(model(ids, input_mask).astype(jnp.float32))
