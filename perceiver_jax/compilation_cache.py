@@ -8,9 +8,10 @@
 """
 
 import os
-from pathlib import Path
 
 import jax
+
+from perceiver_jax.user_cache import user_cache
 
 MAX_BYTES = 2**30
 """Size that the cache is kept under: what was not used for longest goes first."""
@@ -28,7 +29,7 @@ def enable() -> None:
     if not settings["jax_enable_compilation_cache"]:
         return
     try:
-        folder = _user_cache() / "perceiver_jax" / "xla"
+        folder = user_cache() / "xla"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return
@@ -40,9 +41,3 @@ def enable() -> None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # Many programs of a small model compile in less than JAX's threshold of one second.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _user_cache() -> Path:
-    """Source: XDG Base Directory Specification, `$XDG_CACHE_HOME`; ignored if not absolute."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return named if named.is_absolute() else Path.home() / ".cache"

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "perceiver_jax"
 
 LAYERS = [
-    {"typing", "errors", "config", "params", "card", "compilation_cache", "command"},
+    {"typing", "errors", "config", "params", "card", "compilation_cache", "command", "user_cache"},
     {"core"},
     {"adapters"},
     {"models"},
@@ -24,8 +24,8 @@ LAYERS = [
 The last are commands. `data` stands beside the layers: `train` and what is above it may use it."""
 MAY_USE_DATA = 4
 """The first layer that may import `data`."""
-OF_DATA = {"data", "errors", "config", "card"}
-"""Parts of the package that `data` may import: none of them loads jax."""
+OF_DATA = {"data", "errors", "config", "card", "command", "user_cache"}
+"""Parts of the package that `data` may import: none of them loads jax when it is imported."""
 KNOW_NNX = {"core", "adapters", "models", "params", "typing"}
 """Parts that may import flax: the blast radius, should flax change."""
 

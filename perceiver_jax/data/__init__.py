@@ -3,5 +3,13 @@
 from perceiver_jax.data.images import ImageDataConfig, image_batches
 from perceiver_jax.data.pipeline import Shard
 from perceiver_jax.data.sources import DatasetError, Source
+from perceiver_jax.data.text.config import TextDataConfig
 
-__all__ = ["DatasetError", "ImageDataConfig", "Shard", "Source", "image_batches"]
+__all__ = [
+    "DatasetError",
+    "ImageDataConfig",
+    "Shard",
+    "Source",
+    "TextDataConfig",
+    "image_batches",
+]

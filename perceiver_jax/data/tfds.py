@@ -51,11 +51,41 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
     """
     import tensorflow_datasets as tfds
 
+    builder, records = open_records(
+        name, split, data_dir, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    features = builder.info.features
+    class_names = getattr(features["label"], "names", None) if "label" in features else None
+    if "image" not in features or class_names is None:
+        raise DatasetError(
+            f"dataset 'tfds:{name}' has the features {', '.join(features)}; image classification "
+            "needs 'image' and a 'label' of named classes"
+        )
+    return TfdsImages(records, features["image"].shape[-1], tuple(class_names))
+
+
+def open_records(
+    name: str, split: str, data_dir: str | None, *, decoders: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
+    """Opens a split of a prepared dataset of any features.
+
+    Args:
+        name: TFDS name, with or without config and version.
+        split: a TFDS split, slices such as "train[:90%]" included.
+        data_dir: where prepared datasets lie; None: TFDS's default.
+        decoders: TFDS decoders of features.
+
+    Returns:
+        TFDS's builder, and its data source: `len` and `[i]`.
+
+    Raises:
+        DatasetError: the dataset is unknown, not prepared as ArrayRecord, or has no such split.
+    """
+    import tensorflow_datasets as tfds
+
     try:
         builder: Any = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-        records = builder.as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
+        return builder, builder.as_data_source(split=split, decoders=decoders)
     except Exception as error:  # TFDS raises many types; each means that there is nothing to read
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         where = f" in {data_dir}" if data_dir else ""
@@ -66,11 +96,3 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
             "(most datasets need the extra [tf] for this step), or point --config.data.data_dir "
             "to where it lies."
         ) from error
-    features = builder.info.features
-    class_names = getattr(features["label"], "names", None) if "label" in features else None
-    if "image" not in features or class_names is None:
-        raise DatasetError(
-            f"dataset 'tfds:{name}' has the features {', '.join(features)}; image classification "
-            "needs 'image' and a 'label' of named classes"
-        )
-    return TfdsImages(records, features["image"].shape[-1], tuple(class_names))

@@ -1,0 +1,98 @@
+"""Where text comes from: documents one after the other, never all in memory."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.data.text.config import TextDataConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text.
+
+    Attributes:
+        text: all of it.
+        label: its class, from 0; None where it has none or none is asked for.
+    """
+
+    text: str
+    label: int | None = None
+
+
+class Documents(Protocol):
+    """A split of a dataset, in an order that is always the same."""
+
+    fingerprint: str
+    """tells whether the documents are those of another time, without reading them all"""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One per class, in the order of the labels; empty where there are no labels."""
+        ...
+
+    def __iter__(self) -> Iterator[Document]:
+        """The documents; empty ones may be among them."""
+        ...
+
+
+def open_documents(config: TextDataConfig, split: str, *, labels: bool = False) -> Documents:
+    """The documents of a split.
+
+    Args:
+        config: names the dataset.
+        split: "train", "test", or whatever splits the dataset has.
+        labels: whether documents have their labels, and those without one are left out.
+
+    Raises:
+        DatasetError: no such dataset or split, not prepared, or no labels where they are asked for.
+    """
+    scheme, _, rest = config.dataset.partition(":")
+    documents: Documents
+    if scheme == "tfds" and rest:
+        from perceiver_jax.data.text.tfds_text import TfdsDocuments
+
+        documents = TfdsDocuments(rest, split, config, labels=labels)
+    elif scheme == "files" and rest:
+        from perceiver_jax.data.text.files import FileDocuments
+
+        documents = FileDocuments(rest, split, config, labels=labels)
+    elif config.dataset == "movie_snippets":
+        from perceiver_jax.data.text.movie_snippets import MovieSnippets
+
+        documents = MovieSnippets(split, config.data_dir, labels=labels)
+    elif config.dataset == "python_docs":
+        from perceiver_jax.data.text.python_docs import PythonDocs
+
+        documents = PythonDocs(split)
+    elif config.dataset == "synthetic":
+        from perceiver_jax.data.text.synthetic import SyntheticSentences
+
+        documents = SyntheticSentences(split)
+    else:
+        raise DatasetError(
+            f"no text dataset is called '{config.dataset}'; there are python_docs, "
+            "movie_snippets, synthetic, 'tfds:NAME' for datasets prepared with TensorFlow Datasets "
+            "and 'files:PATH' for files of your own"
+        )
+    if labels and not documents.class_names:
+        raise DatasetError(
+            f"dataset '{config.dataset}' has no labels, which classification needs; choose "
+            "another one, or, for files of your own, name their --config.data.label_field "
+            f"(it is '{config.label_field}')"
+        )
+    return documents
+
+
+def check_split(split: str, known: tuple[str, ...]) -> None:
+    """Raises a DatasetError for a split that is not among the known ones."""
+    if split not in known:
+        raise DatasetError(f"no split is called '{split}'; there are {', '.join(known)}")
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of what can be written as JSON, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

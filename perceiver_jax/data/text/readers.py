@@ -1,0 +1,170 @@
+"""Reading text files: .txt, .jsonl, both also gzipped, and .parquet.
+
+- A record is a mapping; the fields that are asked for are in it as the file has them.
+- Text is UTF-8. What is not is an error that says where, or becomes U+FFFD.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from perceiver_jax.data.sources import DatasetError
+
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+Record = Mapping[str, Any]
+Errors = Literal["strict", "replace"]
+
+
+def suffix(path: Path) -> str | None:
+    """The one of `SUFFIXES` that a file's name ends in."""
+    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+
+
+def whole_text(path: Path, errors: Errors) -> str:
+    """All of a text file.
+
+    Raises:
+        DatasetError: it cannot be read or decoded.
+    """
+    with _opened(path) as file:
+        return decoded(_guarded(file.read, path), errors, f"{path}, at byte", 0).removeprefix(
+            "\ufeff"
+        )
+
+
+def lines(path: Path, errors: Errors) -> Iterator[str]:
+    """Lines of a text file, without the line feed, or return and line feed, that ends them.
+
+    Raises:
+        DatasetError: it cannot be read or decoded.
+    """
+    offset = 0
+    with _opened(path) as file:
+        while line := _guarded(file.readline, path):
+            text = decoded(line, errors, f"{path}, at byte", offset)
+            if not offset:
+                text = text.removeprefix("\ufeff")
+            offset += len(line)
+            yield text.removesuffix("\n").removesuffix("\r")
+
+
+def json_records(path: Path, errors: Errors) -> Iterator[Record]:
+    """The object on each line of a .jsonl file; empty lines are left out.
+
+    Raises:
+        DatasetError: it cannot be read or decoded, or a line is no JSON object.
+    """
+    for number, line in enumerate(lines(path, errors), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{path}, line {number}, is not valid JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise DatasetError(f"{path}, line {number}, is not a JSON object")
+        yield record
+
+
+def parquet_records(path: Path, fields: tuple[str, ...]) -> Iterator[Record]:
+    """Rows of a .parquet file, with those of the fields that it has.
+
+    Raises:
+        DatasetError: it cannot be read, or the package pyarrow is not installed.
+    """
+    file = _parquet_file(path)
+    columns = [name for name in fields if name in file.schema_arrow.names]
+    try:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            yield from batch.to_pylist() if columns else ({} for _ in range(batch.num_rows))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def num_parquet_records(path: Path) -> int:
+    """Rows of a .parquet file, as its end says.
+
+    Raises:
+        DatasetError: it cannot be read, or the package pyarrow is not installed.
+    """
+    return _parquet_file(path).metadata.num_rows
+
+
+def parquet_fields(path: Path) -> list[str]:
+    """Names of the columns of a .parquet file.
+
+    Raises:
+        DatasetError: it cannot be read, or the package pyarrow is not installed.
+    """
+    return _parquet_file(path).schema_arrow.names
+
+
+def _parquet_file(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise DatasetError(
+            f"{path} needs the package pyarrow, which is not installed; run: "
+            "pip install 'perceiver-flax[text]'"
+        ) from None
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as parquet: {error}") from error
+
+
+def decoded(text: bytes, errors: Errors, where: str, offset: int | None = None) -> str:
+    """Bytes as text.
+
+    Args:
+        text: UTF-8.
+        errors: what to do where it is not.
+        where: for the error message.
+        offset: of the bytes in `where`, added to the message.
+
+    Raises:
+        DatasetError: it is not UTF-8, and errors are strict.
+    """
+    try:
+        return text.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        at = where if offset is None else f"{where} {offset + error.start}"
+        raise DatasetError(
+            f"{at}: 0x{text[error.start]:02x} is not UTF-8 ({error.reason}); convert the file, or "
+            "set --config.data.encoding_errors=replace"
+        ) from error
+
+
+def without_surrogates(text: str, errors: Errors, where: str) -> str:
+    """The text, if it can be written as UTF-8: halves of characters, as JSON may have, cannot.
+
+    Raises:
+        DatasetError: it has some, and errors are strict.
+    """
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError as error:
+        if errors == "replace":
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        raise DatasetError(
+            f"{where} has {text[error.start]!r}, half of a character, which is not UTF-8; mend "
+            "the file, or set --config.data.encoding_errors=replace"
+        ) from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def _guarded(read: Any, path: Path) -> bytes:
+    try:
+        return read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
