@@ -5,7 +5,7 @@ import runpy
 from pathlib import Path
 from types import ModuleType
 
-from interop.formats.deepmind.arguments import PUBLISHED
+from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.settings import read_json
 from perceiver_jax.config import KIND, from_dict
 from perceiver_jax.errors import UserError

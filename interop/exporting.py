@@ -112,8 +112,7 @@ def _not_kept(foreign: Foreign, written: Foreign) -> list[str]:
     for name in ("origin", "licence"):
         if getattr(foreign, name) and getattr(written, name) != getattr(foreign, name):
             found.append(f"{name} has no place in this format: {getattr(foreign, name)}")
-    if foreign.text and foreign.text != written.text:
-        found.append(f"the tokenizer has no place in this format: {foreign.text}")
+    found += _not_kept_of_texts(foreign, written)
     before, after = foreign.preprocessing, written.preprocessing
     for field in ("crop", "mean", "std", "resampling") if before else ():
         ours, theirs = getattr(before, field), getattr(after, field, None)
@@ -123,6 +122,21 @@ def _not_kept(foreign: Foreign, written: Foreign) -> list[str]:
         if not same:
             found.append(f"preprocessing.{field}: {ours!r} → {theirs!r}")
     return found
+
+
+def _not_kept_of_texts(foreign: Foreign, written: Foreign) -> list[str]:
+    """What a format has no place for of the way from a text to the model's input."""
+    before, after = foreign.text, written.text
+    if before is None:
+        return []
+    # A tokenizer's file may bear another name there; bytes have none.
+    if after is None or foreign.files.get(before.tokenizer) != written.files.get(after.tokenizer):
+        return [f"the tokenizer has no place in this format: {before.tokenizer}"]
+    if before.add_special_tokens != after.add_special_tokens:
+        return [
+            f"text.add_special_tokens: {before.add_special_tokens} → {after.add_special_tokens}"
+        ]
+    return []
 
 
 def export_pretrained(

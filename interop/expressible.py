@@ -18,6 +18,7 @@ from perceiver_jax.models.release import Release
 
 REMARKS = {
     "masked_rows": "what an example gets of which every element is masked out",
+    "mask_queries": "what is predicted for padding; all other predictions are the same",
     "dropout": "dropout of attention weights, in training only",
     "residual_dropout": "dropout of residual branches, in training only",
     "compute_dtype": "precision of products; parameters are float32 in either case",

@@ -68,8 +68,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the layout of the released image classifiers, in one step.
+def write(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], *, bare: bool = False
+) -> None:
+    """Writes the layout of the released files, in one step.
 
     Plain dicts of NumPy arrays, {'params': {MODULE: {NAME: array}}, 'state': ...}, in pickle
     protocol 3. NumPy is named as `numpy.core`, which its releases before and since 2.0 both read.
@@ -77,20 +79,23 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Non
     Args:
         path: of the file.
         arrays: by 'params/MODULE/NAME' and 'state/MODULE/NAME'; modules have slashes of their own.
+        bare: whether the file holds the modules of 'params' alone, as that of the language model
+            does and those of the image classifiers do not.
 
     Raises:
         FileError: a name of another form, a dtype that is no number, or it cannot be written.
     """
     path = Path(path)
-    tree: dict[str, dict[str, dict[str, np.ndarray]]] = {part: {} for part in PARTS}
+    parts = PARTS[:1] if bare else PARTS
+    tree: dict[str, dict[str, dict[str, np.ndarray]]] = {part: {} for part in parts}
     for full, value in arrays.items():
         part, _, rest = full.partition("/")
         module, _, name = rest.rpartition("/")
         array = np.asarray(value)
-        if part not in PARTS or not module or not name:
+        if part not in parts or not module or not name:
+            expected = " or ".join(f"{part}/MODULE/NAME" for part in parts)
             raise FileError(
-                f"cannot write {path}: '{full}' is no Haiku name; expected params/MODULE/NAME or "
-                "state/MODULE/NAME"
+                f"cannot write {path}: '{full}' is no Haiku name here; expected {expected}"
             )
         if not DTYPE.fullmatch(array.dtype.str):
             raise FileError(
@@ -100,7 +105,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Non
         tree[part].setdefault(module, {})[name] = array
     with checks.replaced(path) as temporary, temporary.open("wb") as file:
         file.write(b"\x80\x03")
-        _write_dict(file, tree)
+        _write_dict(file, tree["params"] if bare else tree)
         file.write(b".")
 
 

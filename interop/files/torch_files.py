@@ -11,7 +11,7 @@ import io
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,10 +142,15 @@ def _checked(path: Path, size: int) -> Path | io.BytesIO:
 
 
 def _load(torch: ModuleType, source: Path | io.BytesIO) -> Any:
-    records = [_record(name) for name in torch_pickles.RECORDS]
-    dicts = [_record(name, as_dict=True) for name in torch_pickles.DICTS]
+    records = [_class(name, _empty) for name in torch_pickles.RECORDS]
+    # PyTorch fills exact dicts only.
+    dicts = [_class(name, lambda cls, *_: {}) for name in torch_pickles.DICTS]
+    enums = [_class(name, lambda cls, value: value) for name in torch_pickles.ENUMS]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([*records, *dicts]):
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals([*records, *dicts, *enums]),
+        ):
             # It warns of pickle protocols other than 2.
             warnings.simplefilter("ignore")
             return torch.load(source, weights_only=True, map_location="cpu")
@@ -167,18 +172,20 @@ class _Record:
         self.fields = dict(state)
 
 
-def _record(name: str, *, as_dict: bool = False) -> type:
-    """A class of that name, fresh for each file."""
+def _empty(cls: type, *_: Any) -> _Record:
+    made = object.__new__(cls)
+    _Record.__init__(made)
+    return made
+
+
+def _class(name: str, new: Callable[..., Any]) -> type:
+    """A class of that name, fresh for each file.
+
+    Args:
+        name: as in the file, with dots.
+        new: makes an instance, or what stands for one, from the class and the file's arguments.
+    """
     module, _, own = name.rpartition(".")
-
-    def new(cls: type, *_: Any) -> Any:
-        if as_dict:
-            # PyTorch fills exact dicts only.
-            return {}
-        made = object.__new__(cls)
-        _Record.__init__(made)
-        return made
-
     return type(own, (_Record,), {"__module__": module, "__new__": new})
 
 

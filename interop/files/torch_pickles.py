@@ -52,6 +52,10 @@ RECORDS = (
     "perceiver.model.text.mlm.backend.TextDecoderConfig",
     "perceiver.model.text.clm.backend.CausalLanguageModelConfig",
     "perceiver.model.audio.symbolic.backend.SymbolicAudioModelConfig",
+    # Where they were until 0.8, in checkpoints that 0.11 still loads.
+    "perceiver.model.vision.image_classifier.ImageEncoderConfig",
+    "perceiver.model.text.common.TextEncoderConfig",
+    "perceiver.model.text.mlm.TextDecoderConfig",
     # What command lines leave in hyper-parameters.
     "argparse.Namespace",
     "jsonargparse.namespace.Namespace",
@@ -65,6 +69,11 @@ DICTS = (
     "lightning.fabric.utilities.data.AttributeDict",
 )
 """Subclasses of dict that are read as dicts."""
+ENUMS = (
+    # In the hyper-parameters of perceiver-io's data modules of texts.
+    "perceiver.data.text.common.Task",
+)
+"""Enumerations whose members are read as their values."""
 MAX_DIMENSIONS = 64
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -205,6 +214,11 @@ def _allowed(size: int) -> dict[str, Global]:
     def device(*_: Any) -> None:
         return None
 
+    def member(value: Any) -> Any:
+        if type(value) not in (int, str):
+            raise PickleError("a member of an enumeration whose value is no number or text")
+        return value
+
     calls: dict[str, Callable[..., Any]] = {
         "torch._utils._rebuild_tensor": tensor,
         "torch._utils._rebuild_tensor_v2": tensor,
@@ -215,6 +229,7 @@ def _allowed(size: int) -> dict[str, Global]:
         "collections.OrderedDict": pickles.Ordered,
         **{name: _Record for name in RECORDS},
         **{name: dict for name in DICTS},
+        **{name: member for name in ENUMS},
     }
     allowed = {name: Global(name, call) for name, call in calls.items()}
     allowed["_codecs.encode"] = pickles.encoder(size)

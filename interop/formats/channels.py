@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 
 from perceiver_jax.core.position import num_fourier_channels
-from perceiver_jax.models import ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models import ImageEncoderConfig, PerceiverConfig, TextEncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,9 @@ def nearest_channels(config: PerceiverConfig, num_input_channels: int) -> Channe
         num_input_channels: channels of a token, position included.
     """
     encoder, channels = config.encoder, config.num_latent_channels
-    cross_qk = encoder.num_cross_attention_qk_channels or num_input_channels
+    # What None stands for here.
+    usual = num_input_channels if isinstance(encoder, ImageEncoderConfig) else channels
+    cross_qk = encoder.num_cross_attention_qk_channels or usual
     self_qk = encoder.num_self_attention_qk_channels or channels
     wanted = {
         "encoder.num_cross_attention_qk_channels": cross_qk,
@@ -55,8 +57,10 @@ def nearest_channels(config: PerceiverConfig, num_input_channels: int) -> Channe
     return min(candidates, key=lambda one: sum(want != got for want, got in one.pairs.values()))
 
 
-def num_input_channels(encoder: ImageEncoderConfig) -> int:
+def num_input_channels(encoder: ImageEncoderConfig | TextEncoderConfig) -> int:
     """Channels of a token, position included."""
+    if isinstance(encoder, TextEncoderConfig):
+        return encoder.num_input_channels
     if encoder.preprocessing == "conv1x1":
         table_channels = encoder.num_position_channels or 256
         projected = encoder.num_projected_position_channels or table_channels

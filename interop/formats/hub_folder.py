@@ -1,4 +1,4 @@
-"""Folders as Hugging Face's `save_pretrained` writes them: config, weights, preprocessing.
+"""Folders as Hugging Face's `save_pretrained` writes them: config, weights, what goes before them.
 
 - `config.json` is removed first and written last: a folder that has one is whole.
 """
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from interop.files import FileError, safetensors_files, torch_files
-from interop.formats.settings import read_json, write_json
-from perceiver_jax.card import ImagePreprocessing
+from interop.formats import hub_tokenizer
+from interop.formats.settings import read_json, write_bytes, write_json
+from perceiver_jax.card import ImagePreprocessing, TextPreprocessing
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 WEIGHTS, INDEX, TORCH_WEIGHTS = (
@@ -22,7 +23,10 @@ WEIGHTS, INDEX, TORCH_WEIGHTS = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
 )
-FILES = (CONFIG, PREPROCESSING, WEIGHTS, INDEX, TORCH_WEIGHTS, "model-*.safetensors")
+FILES = (
+    *(CONFIG, PREPROCESSING, WEIGHTS, INDEX, TORCH_WEIGHTS, "model-*.safetensors"),
+    *hub_tokenizer.FILES,
+)
 """What a folder may hold, as patterns of file names."""
 PROVENANCE = ("origin", "licence")
 """Entries of `config.json` that say where weights come from; ours."""
@@ -36,11 +40,17 @@ class HubFolder:
         config: `config.json`.
         arrays: tensors by name.
         preprocessing: `preprocessor_config.json` as far as it concerns images, or None.
+        text: what the tokenizer's files say, or None.
+        files: contents of the tokenizer's own file by its name, where it has one.
+        max_tokens: most tokens of a text, for the tokenizer's settings; not read.
     """
 
     config: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
     preprocessing: ImagePreprocessing | None = None
+    text: TextPreprocessing | None = None
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    max_tokens: int | None = None
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -76,7 +86,10 @@ def read(folder: Path, num_channels: int = 3) -> HubFolder:
     preprocessing = None
     if (folder / PREPROCESSING).is_file():
         preprocessing = image_preprocessing(read_json(folder / PREPROCESSING), num_channels)
-    return HubFolder(config=settings, arrays=arrays, preprocessing=preprocessing)
+    text, files = hub_tokenizer.read(folder)
+    return HubFolder(
+        config=settings, arrays=arrays, preprocessing=preprocessing, text=text, files=files
+    )
 
 
 def write(folder: Path, contents: HubFolder, **processor: Any) -> None:
@@ -92,11 +105,14 @@ def write(folder: Path, contents: HubFolder, **processor: Any) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; this format is a folder, so name another path")
+    tokenizer = hub_tokenizer.contents(contents.text, contents.files, contents.max_tokens)
     folder.mkdir(parents=True, exist_ok=True)
     _remove(folder / CONFIG)
     safetensors_files.write(folder / WEIGHTS, contents.arrays, {"format": "pt"})
-    for name in (INDEX, TORCH_WEIGHTS, PREPROCESSING):
+    for name in (INDEX, TORCH_WEIGHTS, PREPROCESSING, *hub_tokenizer.FILES, *hub_tokenizer.STALE):
         _remove(folder / name)
+    for name, content in tokenizer.items():
+        write_bytes(folder / name, content)
     if contents.preprocessing is not None:
         write_json(folder / PREPROCESSING, processor_settings(contents.preprocessing) | processor)
     write_json(folder / CONFIG, contents.config)
@@ -252,7 +268,7 @@ def _remove(path: Path) -> None:
         raise FileError(f"cannot replace {path}: {error.strerror}") from error
 
 
-def provenance(known: Any) -> dict[str, str]:
+def provenance(known: Any) -> dict[str, Any]:
     """Origin and licence, from a `config.json` or a `Foreign`, as far as they are known.
 
     Their libraries keep entries of `config.json` that they do not know.

@@ -99,6 +99,11 @@ def write_settings_beside(destination: Path, settings: Mapping[str, Any] | None)
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Writes a JSON object beside its place, then moves it there."""
+    write_bytes(path, (json.dumps(tree, indent=2) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its place, then moves it there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    temporary.write_bytes(content)
     os.replace(temporary, path)

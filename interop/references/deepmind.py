@@ -1,8 +1,9 @@
-"""DeepMind's ImageNet models, put together from Hugging Face's modules.
+"""DeepMind's models, put together from Hugging Face's modules.
 
 - DeepMind's own code is no package that could be installed. Where the two part, this is DeepMind's
-  function: TensorFlow's padding, the tanh form of GELU, and no decoder residual where there is
-  none. The files made with DeepMind's code prove it (tests/parity/test_huggingface.py).
+  function: TensorFlow's padding, the tanh form of GELU, no decoder residual where there is none,
+  and zeros for what is masked. The files made with DeepMind's code prove it
+  (tests/parity/test_huggingface.py, tests/parity/test_deepmind_text_reference.py).
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ import numpy as np
 
 from interop.formats import deepmind
 from interop.formats.channels import num_input_channels
-from interop.formats.huggingface import image_classifier
+from interop.formats.families import family_of
+from interop.formats.huggingface import image_classifier, masked_language_model
 from interop.formats.huggingface.config_json import encoder_settings
 from interop.references.huggingface import (
     exact_positions,
@@ -23,10 +25,20 @@ from interop.references.huggingface import (
 from interop.references.torch_stages import Stages, load_arrays
 from interop.rows import load, save
 from perceiver_jax.adapters.conv_stem import stem_grid
-from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, skeleton
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageEncoderConfig,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+    skeleton,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 __all__ = ["build", "run", "stages"]
+
+FAMILIES = (image_classifier, masked_language_model)
+"""Those of Hugging Face's models that DeepMind has as well."""
 
 
 def build(settings: Mapping[str, Any]) -> Any:
@@ -42,6 +54,15 @@ def build(settings: Mapping[str, Any]) -> Any:
     import torch
 
     config = deepmind.config(settings)
+    of_texts = isinstance(config.encoder, TextEncoderConfig)
+    model = torch.nn.Module()
+    with quiet():
+        add = _add_language_model if of_texts else _add_image_classifier
+        add(model, modeling, config)
+    return exact_positions(model.eval())
+
+
+def _add_image_classifier(model: Any, modeling: Any, config: PerceiverConfig) -> None:
     encoder = check_half(config.encoder, ImageEncoderConfig, deepmind.WHOSE)
     decoder = check_half(config.decoder, ClassificationDecoderConfig, deepmind.WHOSE)
     channels = decoder.num_output_query_channels
@@ -49,25 +70,55 @@ def build(settings: Mapping[str, Any]) -> Any:
         **encoder_settings(config, num_input_channels(encoder)),
         num_labels=decoder.num_classes,
     )
-    with quiet():
-        preprocessor = modeling.PerceiverImagePreprocessor(common, **_preprocessor(encoder))
-        if encoder.preprocessing == "conv":
-            _pad_as_tensorflow(preprocessor.convnet)
-        model = torch.nn.Module()
-        model.perceiver = modeling.PerceiverModel(
+    preprocessor = modeling.PerceiverImagePreprocessor(common, **_preprocessor(encoder))
+    if encoder.preprocessing == "conv":
+        _pad_as_tensorflow(preprocessor.convnet)
+    model.perceiver = modeling.PerceiverModel(
+        common,
+        input_preprocessor=preprocessor,
+        decoder=modeling.PerceiverClassificationDecoder(
             common,
-            input_preprocessor=preprocessor,
-            decoder=modeling.PerceiverClassificationDecoder(
-                common,
-                num_channels=channels,
-                num_heads=decoder.num_cross_attention_heads,
-                qk_channels=decoder.num_cross_attention_qk_channels or channels,
-                v_channels=decoder.num_cross_attention_v_channels,
-                use_query_residual=decoder.cross_attention_residual,
-                trainable_position_encoding_kwargs={"num_channels": channels, "index_dims": 1},
-            ),
-        )
-    return exact_positions(model.eval())
+            num_channels=channels,
+            num_heads=decoder.num_cross_attention_heads,
+            qk_channels=decoder.num_cross_attention_qk_channels or channels,
+            v_channels=decoder.num_cross_attention_v_channels,
+            use_query_residual=decoder.cross_attention_residual,
+            trainable_position_encoding_kwargs={"num_channels": channels, "index_dims": 1},
+        ),
+    )
+    _mask_as_deepmind(model.perceiver)
+
+
+def _add_language_model(model: Any, modeling: Any, config: PerceiverConfig) -> None:
+    encoder = check_half(config.encoder, TextEncoderConfig, deepmind.WHOSE)
+    decoder = check_half(config.decoder, TextDecoderConfig, deepmind.WHOSE)
+    channels, max_seq_len = encoder.num_input_channels, encoder.max_seq_len
+    common = modeling.PerceiverConfig(
+        **encoder_settings(config, channels),
+        vocab_size=encoder.vocab_size,
+        max_position_embeddings=max_seq_len,
+    )
+    model.perceiver = modeling.PerceiverModel(
+        common,
+        input_preprocessor=modeling.PerceiverTextPreprocessor(common),
+        decoder=modeling.PerceiverBasicDecoder(
+            common,
+            output_num_channels=channels,
+            output_index_dims=max_seq_len,
+            num_channels=channels,
+            num_heads=decoder.num_cross_attention_heads,
+            qk_channels=decoder.num_cross_attention_qk_channels or channels,
+            v_channels=decoder.num_cross_attention_v_channels,
+            use_query_residual=decoder.cross_attention_residual,
+            final_project=False,
+            trainable_position_encoding_kwargs={
+                "num_channels": channels,
+                "index_dims": max_seq_len,
+            },
+        ),
+    )
+    model.embedding_decoder = modeling.PerceiverEmbeddingDecoder(common)
+    _mask_as_deepmind(model.perceiver, model.perceiver.decoder.decoding_cross_attention)
 
 
 def run(
@@ -95,7 +146,7 @@ def run(
         for path, x in {**structure.params, **structure.stats}.items()
     }
     ours = load(deepmind.rows(config), arrays, want)
-    arrays = save(image_classifier.state_dict_rows(config), ours)
+    arrays = save(family_of(config, FAMILIES, deepmind.WHOSE).state_dict_rows(config), ours)
     return stages(load_arrays(model, arrays), inputs)
 
 
@@ -150,3 +201,36 @@ def _pad_as_tensorflow(convnet: Any) -> None:
     convnet.conv.zero_pad_2d = torch.nn.Identity()
     convnet.conv.register_forward_pre_hook(padding(7))
     convnet.max_pool.register_forward_pre_hook(padding(3))
+
+
+def _mask_as_deepmind(perceiver: Any, decoder: Any = None) -> None:
+    """Gives zeros to latents of examples without tokens, and to queries of padding.
+
+    Args:
+        perceiver: a `PerceiverModel`.
+        decoder: its layer that asks one query per token, where it has one.
+    """
+    import torch
+
+    masks = []
+
+    def remember(module, arguments, keywords):
+        masks[:] = [keywords.get("attention_mask")]
+
+    def blank_examples(module, arguments, output):
+        if masks[0] is None:
+            return output
+        return (output[0] * masks[0].any(1)[:, None, None], *output[1:])
+
+    def blank_queries(module, arguments, output):
+        if masks[0] is None:
+            return output
+        attended, mask = output[0], masks[0]
+        kept = torch.zeros(attended.shape[:2], dtype=torch.bool)
+        kept[:, : mask.shape[1]] = mask
+        return (attended * kept[..., None], *output[1:])
+
+    perceiver.register_forward_pre_hook(remember, with_kwargs=True)
+    perceiver.encoder.cross_attention.attention.self.register_forward_hook(blank_examples)
+    if decoder is not None:
+        decoder.attention.self.register_forward_hook(blank_queries)

@@ -105,20 +105,32 @@ def forward(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
     """The model's output for inputs as in `stages`, a tensor with gradients."""
     import torch
 
-    images = np.ascontiguousarray(np.moveaxis(inputs["inputs"], -1, 1))
+    given = inputs["inputs"]
     mask = inputs.get("input_mask")
-    return model.perceiver(
-        inputs=torch.from_numpy(images),
+    of_text = given.ndim == 2
+    given = given.astype(np.int64) if of_text else np.ascontiguousarray(np.moveaxis(given, -1, 1))
+    outputs = model.perceiver(
+        inputs=torch.from_numpy(given),
         attention_mask=None if mask is None else torch.from_numpy(mask),
     ).logits
+    if not _predicts_tokens(model):
+        return outputs
+    # All positions that there are have been asked for.
+    outputs = outputs[:, : given.shape[1]]
+    return model.embedding_decoder(outputs, model.perceiver.input_preprocessor.embeddings)
+
+
+def _predicts_tokens(model: Any) -> bool:
+    return hasattr(model, "embedding_decoder")
 
 
 def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
-    """Runs an image classifier and records what its layers return, under our names.
+    """Runs a model and records what its layers return, under our names.
 
     Args:
         model: as made by `build`.
-        inputs: `inputs`, images [B, H, W, c]; `input_mask`, [B, M] bool, True = a token.
+        inputs: `inputs`, images [B, H, W, c] or token ids [B, M]; `input_mask`, [B, M] bool, True =
+            a token.
 
     Returns:
         [(name of our stage, array)] in order of computation, `outputs` last.
@@ -127,7 +139,8 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 
     perceiver = model.perceiver
     crossed = perceiver.encoder.cross_attention
-    decoder = perceiver.decoder.decoder
+    # Decoders of classes are wrapped.
+    decoder = getattr(perceiver.decoder, "decoder", perceiver.decoder)
     modules = {
         "encoder/inputs": perceiver.input_preprocessor,
         "encoder/step/{}/cross_attention/attention": crossed.attention,
@@ -147,6 +160,8 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
     calls: Counter[str] = Counter()
     result: Stages = []
     for name, array in recorded:
+        if name.startswith("decoder/") and _predicts_tokens(model):
+            array = array[:, : inputs["inputs"].shape[1]]
         result.append((name.format(calls[name]), array))
         calls[name] += 1
     return [*result, ("outputs", outputs.numpy(force=True))]

@@ -1,6 +1,6 @@
-"""The image classifier of perceiver-io 0.11, without the packages that its own imports ask for.
+"""The models of perceiver-io 0.11, without the packages that its own imports ask for.
 
-- Its package imports Lightning, transformers and fairscale, which the model itself does not use.
+- Its packages import Lightning, transformers and fairscale, which the models do not use.
 """
 
 import functools
@@ -8,22 +8,49 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from interop.formats.krasserm import kinds
 from interop.references import ReferenceMissing
 from interop.references.torch_stages import Stages, load_arrays, recording
 
-PACKAGE = "perceiver.model.vision.image_classifier"
-BACKEND = f"{PACKAGE}.backend"
+IMAGE_CLASSIFIER = "perceiver.model.vision.image_classifier"
+TEXT = "perceiver.model.text.common"
+MASKED_LANGUAGE_MODEL = "perceiver.model.text.mlm"
+TEXT_CLASSIFIER = "perceiver.model.text.classifier"
+PACKAGES = (IMAGE_CLASSIFIER, TEXT, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER)
+"""Folders with a `backend`, of which later ones import from earlier ones."""
+CLASSES = {
+    # model type: (package, class of the model, of its encoder's and of its decoder's config)
+    "perceiver-io-image-classifier": (
+        IMAGE_CLASSIFIER,
+        "ImageClassifier",
+        "ImageEncoderConfig",
+        "ClassificationDecoderConfig",
+    ),
+    "perceiver-io-masked-language-model": (
+        MASKED_LANGUAGE_MODEL,
+        "MaskedLanguageModel",
+        "TextEncoderConfig",
+        "TextDecoderConfig",
+    ),
+    "perceiver-io-text-classifier": (
+        TEXT_CLASSIFIER,
+        "TextClassifier",
+        "TextEncoderConfig",
+        "ClassificationDecoderConfig",
+    ),
+}
 
 
 def build(settings: Mapping[str, Any]) -> Any:
-    """An `ImageClassifier` with random weights, in eval mode.
+    """The model that settings describe with random weights, in eval mode.
 
     Args:
         settings: its config as a nested dict.
@@ -31,20 +58,24 @@ def build(settings: Mapping[str, Any]) -> Any:
     Raises:
         ReferenceMissing: perceiver-io or torch is not installed.
     """
-    module = backend()
-    encoder = settings["encoder"]
-    encoder = {**encoder, "image_shape": tuple(encoder["image_shape"])}
-    config = module.ImageClassifierConfig(
+    package, name, encoder_class, decoder_class = CLASSES[kinds.of_settings(settings).MODEL_TYPE]
+    module = backend(package)
+    encoder = dict(settings["encoder"])
+    if "image_shape" in encoder:
+        encoder["image_shape"] = tuple(encoder["image_shape"])
+    config = getattr(module, f"{name}Config")(
         **{
             **settings,
-            "encoder": module.ImageEncoderConfig(**encoder),
-            "decoder": module.ClassificationDecoderConfig(**settings["decoder"]),
+            # It saves memory by a package that the models themselves do not need.
+            "activation_checkpointing": False,
+            "encoder": getattr(module, encoder_class)(**encoder),
+            "decoder": getattr(module, decoder_class)(**settings["decoder"]),
         }
     )
     with warnings.catch_warnings():
         # Its call of torch.meshgrid leaves `indexing` to a default that will change.
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
-        return module.ImageClassifier(config).eval()
+        return getattr(module, name)(config).eval()
 
 
 def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
@@ -52,7 +83,8 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 
     Args:
         model: from `build`.
-        inputs: `inputs` [B, H, W, c], and perhaps `input_mask` [B, M], True = a pixel.
+        inputs: `inputs`, images [B, H, W, c] or token ids [B, M], and perhaps `input_mask` [B, M],
+            True = an element.
     """
     import torch
 
@@ -61,10 +93,18 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
     pad_mask = None if mask is None else torch.from_numpy(~mask)
     modules = _modules(model)
     with recording(dict(modules)) as recorded, torch.no_grad():
-        model(torch.from_numpy(inputs["inputs"]), pad_mask=pad_mask)
+        model(torch.from_numpy(np.array(inputs["inputs"])), pad_mask=pad_mask)
     # A module that is applied again was recorded under its first name.
     names = [name for name, _ in modules]
-    return [(name, array) for name, (_, array) in zip(names, recorded, strict=True)]
+    found = [(name, array) for name, (_, array) in zip(names, recorded, strict=True)]
+    if type(model).__name__ != "MaskedLanguageModel":
+        return found
+    # It asks for every position that it has, and leaves out those behind the text at the end.
+    num_tokens = inputs["inputs"].shape[1]
+    return [
+        (name, array[:, :num_tokens] if name.startswith("decoder/") else array)
+        for name, array in found
+    ]
 
 
 def run(
@@ -104,41 +144,64 @@ def _layer(name: str, layer: Any) -> list[tuple[str, Any]]:
     return [(f"{name}/attention", layer[0]), (f"{name}/mlp", layer[1])]
 
 
-def backend() -> ModuleType:
-    """The module with the model and its configs.
+def backend(package: str = IMAGE_CLASSIFIER) -> ModuleType:
+    """The module with the models of a package and their configs.
+
+    Args:
+        package: one of `PACKAGES`.
 
     Raises:
         ReferenceMissing: perceiver-io or torch is not installed.
     """
-    folder = _folder()
-    if folder is None or importlib.util.find_spec("torch") is None:
+    root = _root()
+    if root is None or importlib.util.find_spec("torch") is None:
         raise ReferenceMissing(
             "comparing with krasserm's models needs torch and perceiver-io 0.11; run: pip install "
             "torch; pip install --no-deps --ignore-requires-python perceiver-io==0.11.0"
         )
-    return _imported(folder)
+    return _imported(root)[package]
 
 
-def _folder() -> Path | None:
+def _root() -> Path | None:
     """Where the package lies, if it is installed."""
     spec = importlib.util.find_spec("perceiver")
     for root in (spec and spec.submodule_search_locations) or ():
-        folder = Path(root) / "model" / "vision" / "image_classifier"
-        if (folder / "backend.py").exists():
-            return folder
+        if all((_folder(Path(root), package) / "backend.py").exists() for package in PACKAGES):
+            return Path(root)
     return None
 
 
+def _folder(root: Path, package: str) -> Path:
+    return root.joinpath(*package.split(".")[1:])
+
+
 @functools.cache
-def _imported(folder: Path) -> ModuleType:
-    package, fairscale, layers = map(ModuleType, (PACKAGE, "fairscale", "fairscale.nn"))
-    package.__path__ = [str(folder)]
+def _imported(root: Path) -> dict[str, ModuleType]:
+    """The backends by package."""
+    layers = ModuleType("fairscale.nn")
     layers.checkpoint_wrapper = None  # pyright: ignore[reportAttributeAccessIssue]
-    stubs = {PACKAGE: package, "fairscale": fairscale, "fairscale.nn": layers}
-    stubs = {name: stub for name, stub in stubs.items() if name not in sys.modules}
-    sys.modules.update(stubs)
+    stubs = {"fairscale": ModuleType("fairscale"), "fairscale.nn": layers}
+    for package in PACKAGES:
+        stubs[package] = ModuleType(package)
+        stubs[package].__path__ = [str(_folder(root, package))]
+    backends = {}
+    with _standing_in(stubs):
+        for package in PACKAGES:
+            backends[package] = module = importlib.import_module(f"{package}.backend")
+            # Packages offer what their backends have, and import each other by that.
+            vars(stubs[package]).update(
+                {name: part for name, part in vars(module).items() if not name.startswith("_")}
+            )
+    return backends
+
+
+@contextmanager
+def _standing_in(stubs: Mapping[str, ModuleType]) -> Iterator[None]:
+    """Modules in place of those that are not imported yet."""
+    added = [name for name in stubs if name not in sys.modules]
+    sys.modules.update({name: stubs[name] for name in added})
     try:
-        return importlib.import_module(BACKEND)
+        yield
     finally:
-        for name in stubs:
+        for name in added:
             del sys.modules[name]

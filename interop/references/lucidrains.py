@@ -18,7 +18,7 @@ Point = tuple[str, Any, str]
 
 
 def build(settings: Mapping[str, Any]) -> Any:
-    """A `Perceiver` or `PerceiverIO` with random weights, in eval mode.
+    """A `Perceiver`, `PerceiverIO` or `PerceiverLM` with random weights, in eval mode.
 
     Args:
         settings: its constructor arguments, and its class under "class".
@@ -37,14 +37,17 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 
     Args:
         model: from `build`.
-        inputs: `inputs` [B, *grid, c]; perhaps `input_mask` of any rank, True = an element; for a
-            `PerceiverIO` `queries` [O, E] or [B, O, E].
+        inputs: `inputs` [B, *grid, c], or token ids [B, M] for a `PerceiverLM`; perhaps
+            `input_mask` of any rank, True = an element; for a `PerceiverIO` `queries` [O, E] or
+            [B, O, E].
     """
     import torch
 
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
     data, mask = tensors["inputs"], tensors.get("input_mask")
-    if hasattr(model, "cross_attend_block"):
+    if hasattr(model, "perceiver_io"):
+        points, arguments = list(_points_of_perceiver_io(model.perceiver_io)), {"x": data}
+    elif hasattr(model, "cross_attend_block"):
         points = list(_points_of_perceiver_io(model))
         # It takes a sequence; ours flattens grids itself.
         arguments = {"data": data.flatten(1, -2), "queries": tensors["queries"]}

@@ -5,18 +5,25 @@ import numpy as np
 import pytest
 
 from perceiver_jax import models
-from perceiver_jax.card import ImagePreprocessing, ModelCard
+from perceiver_jax.card import ImagePreprocessing, ModelCard, TextPreprocessing
 from perceiver_jax.models import (
     ClassificationDecoderConfig,
     ImageEncoderConfig,
     MeanPoolDecoderConfig,
     PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
 )
 from perceiver_jax.models.release import Release
 
 CARD = ModelCard(
     labels=("zero", "one", "two"),
     preprocessing=ImagePreprocessing(image_shape=(224, 224, 3), resampling="pillow"),
+    origin="a test",
+    licence="MIT",
+)
+TEXT_CARD = ModelCard(
+    text=TextPreprocessing(tokenizer="bytes", add_special_tokens=True),
     origin="a test",
     licence="MIT",
 )
@@ -75,6 +82,59 @@ def pooled():
     )
 
 
+def text_encoder(**fields):
+    """Of bytes, with the settings that all formats but lucidrains' have."""
+    usual = {
+        "vocab_size": 262,
+        "max_seq_len": 12,
+        "num_input_channels": 8,
+        "num_cross_attention_heads": 2,
+        "num_cross_attention_qk_channels": 4,
+        "num_cross_attention_v_channels": 16,
+        "num_self_attention_heads": 2,
+        "num_self_attention_qk_channels": 4,
+        "num_self_attention_v_channels": 16,
+        "num_self_attention_layers_per_block": 2,
+        "num_self_attention_blocks": 2,
+    }
+    return TextEncoderConfig(**(usual | fields))
+
+
+def language_model(activation="gelu_tanh", decoder=None, **encoder):
+    """A decoder as Hugging Face's class has it, and else tiny."""
+    usual = {
+        "vocab_size": 262,
+        "max_seq_len": 12,
+        "num_cross_attention_heads": 8,
+        "num_cross_attention_qk_channels": 256,
+        "num_cross_attention_v_channels": 8,
+        "cross_attention_residual": False,
+        "activation": activation,
+    }
+    return PerceiverConfig(
+        encoder=text_encoder(activation=activation, **encoder),
+        decoder=TextDecoderConfig(**(usual | (decoder or {}))),
+        num_latents=4,
+        num_latent_channels=16,
+    )
+
+
+def text_classifier(activation="gelu", decoder=None, **encoder):
+    """A decoder as Hugging Face's class has it, and else tiny."""
+    usual = {
+        "num_classes": 3,
+        "num_output_query_channels": 16,
+        "num_cross_attention_heads": 1,
+        "activation": activation,
+    }
+    return PerceiverConfig(
+        encoder=text_encoder(activation=activation, **encoder),
+        decoder=ClassificationDecoderConfig(**(usual | (decoder or {}))),
+        num_latents=4,
+        num_latent_channels=16,
+    )
+
+
 @pytest.fixture(scope="session")
 def released():
     """A function that fills a config with random weights: counts 3, all else normal."""
@@ -91,13 +151,14 @@ def released():
         for path in arrays:
             if path.endswith("/var"):
                 arrays[path] = np.abs(arrays[path]) + np.float32(0.1)
-        return Release(config=config, arrays=arrays, card=CARD)
+        of_texts = isinstance(config.encoder, TextEncoderConfig)
+        return Release(config=config, arrays=arrays, card=TEXT_CARD if of_texts else CARD)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def outputs():
-    """A function that runs a release on images: `outputs(release, images)`."""
-    run = jax.jit(lambda model, images: model(images))
-    return lambda release, images: np.asarray(run(release.model(), images))
+    """A function that runs a release on images or texts: `outputs(release, inputs)`."""
+    run = jax.jit(lambda model, inputs, mask: model(inputs, mask))
+    return lambda release, inputs, mask=None: np.asarray(run(release.model(), inputs, mask))

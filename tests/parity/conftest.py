@@ -16,6 +16,20 @@ def torch_float64(float64):
     torch.set_default_dtype(before)
 
 
+@pytest.fixture(scope="module")
+def offline():
+    """transformers does not look for files on the hub."""
+    pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("transformers", reason="needs transformers")
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    yield
+    if before is None:
+        del os.environ["HF_HUB_OFFLINE"]
+    else:
+        os.environ["HF_HUB_OFFLINE"] = before
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of arrays made with DeepMind's own code."""

@@ -16,7 +16,7 @@ from flax import nnx
 
 from interop import load, load_pretrained, save
 from interop.formats import deepmind
-from interop.formats.deepmind import table
+from interop.formats.deepmind import layers
 from interop.rows import Row
 from perceiver_jax import models, params
 from perceiver_jax.adapters.conv_stem import ConvStem
@@ -274,7 +274,7 @@ def test_attend(primitives):
 
 
 def stem_rows(case: Case) -> list[Row]:
-    return table.conv_stem(
+    return layers.conv_stem(
         "stem",
         "params/conv2_d_downsample",
         num_layers=case.options["num_layers"],
@@ -335,7 +335,7 @@ def test_projection_decoder(primitives):
         lambda rngs: MeanPoolHead(
             num_latent_channels=6, num_classes=5, init=InitConfig(), rngs=rngs
         ),
-        table.linear("linear", "params/projection_decoder/~/logits"),
+        layers.linear("linear", "params/projection_decoder/~/logits"),
         case.weights("params"),
     )
     assert_close(head(jnp.asarray(case["inputs/z"])), case["outputs/out"])
@@ -360,7 +360,7 @@ def test_cross_attention_with_query_shape(primitives):
         )
         return nnx.Dict(layer=layer)
 
-    rows = table.cross_layer("layer", "params/cross_attention")
+    rows = layers.cross_layer("layer", "params/cross_attention")
     layer = load_module(build, rows, case.weights("params"))["layer"]
     assert_close(layer(jnp.asarray(queries), jnp.asarray(inputs)), case["outputs/out"])
 
@@ -379,6 +379,6 @@ def test_self_attention(primitives):
         )
         return nnx.Dict(layer=layer)
 
-    rows = table.self_layer("layer", "params/self_attention")
+    rows = layers.self_layer("layer", "params/self_attention")
     layer = load_module(build, rows, case.weights("params"))["layer"]
     assert_close(layer(jnp.asarray(x)), case["outputs/out"])

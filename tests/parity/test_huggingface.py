@@ -7,7 +7,6 @@
 
 import dataclasses
 import json
-import os
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from interop.expressible import nearest
 from interop.foreign import Foreign
 from interop.formats import deepmind, huggingface
 from interop.formats.huggingface import image_classifier
+from interop.formats.huggingface.config_json import ACTIVATIONS
 from interop.references import deepmind as deepmind_reference
 from interop.references import huggingface as reference
 from perceiver_jax import models, params
@@ -41,7 +41,7 @@ from tests.parity.comparison import (
 )
 from tests.parity.training import STEPS, assert_same_training
 
-pytestmark = [pytest.mark.parity, pytest.mark.reference]
+pytestmark = [pytest.mark.parity, pytest.mark.reference, pytest.mark.usefixtures("offline")]
 
 TOLERANCE = 1e-10
 LEARNED, FOURIER, CONV = image_classifier.CLASSES
@@ -87,20 +87,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "values of the latents' channels": (FOURIER, {"v_channels": 8}),
     "twelve layers": (CONV, {"num_self_attends_per_block": 12, "num_blocks": 1}),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def offline():
-    """transformers does not look for files on the hub."""
-    pytest.importorskip("torch", reason="needs torch")
-    pytest.importorskip("transformers", reason="needs transformers")
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    yield
-    if before is None:
-        del os.environ["HF_HUB_OFFLINE"]
-    else:
-        os.environ["HF_HUB_OFFLINE"] = before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -432,14 +418,11 @@ def test_deepmind_to_huggingface_and_back_ends_where_it_began(golden, name):
             np.testing.assert_array_equal(back[tensor], weights[tensor], err_msg=tensor)
 
 
-@pytest.mark.parametrize("hidden_act", image_classifier.ACTIVATIONS)
+@pytest.mark.parametrize("hidden_act", ACTIVATIONS)
 def test_activations_are_the_ones_named(torch_float64, hidden_act):
     import torch
     from transformers.activations import ACT2FN
 
     x = np.linspace(-6.0, 6.0, 1001)
     theirs = ACT2FN[hidden_act](torch.from_numpy(x))
-    assert (
-        max_error(activate(jnp.asarray(x), image_classifier.ACTIVATIONS[hidden_act]), theirs)
-        <= 1e-14
-    )
+    assert max_error(activate(jnp.asarray(x), ACTIVATIONS[hidden_act]), theirs) <= 1e-14

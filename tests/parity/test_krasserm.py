@@ -16,6 +16,7 @@ import pytest
 
 from interop import MappingError, load, save
 from interop.formats import krasserm
+from interop.formats.krasserm import image_classifier
 from interop.references import ReferenceMissing
 from interop.references import krasserm as reference
 from perceiver_jax import models, params
@@ -257,7 +258,7 @@ def test_round_trip(name):
     back = save(pair.rows, ours, want=theirs)
     buffer = "0.input_adapter.position_encoding.position_encoding"
     assert back.keys() == theirs.keys()
-    assert max_error(back[buffer], theirs[buffer]) <= krasserm.BUFFER_TOLERANCE
+    assert max_error(back[buffer], theirs[buffer]) <= image_classifier.BUFFER_TOLERANCE
     for tensor in back.keys() - {buffer}:
         np.testing.assert_array_equal(back[tensor], theirs[tensor], err_msg=tensor)
 
@@ -285,10 +286,10 @@ def test_fourier_buffer_of_published_size():
         image_shape=(224, 224, 3),
         num_frequency_bands=64,
     )
-    row = krasserm.fourier_buffer(encoder, name)
+    row = image_classifier.fourier_buffer(encoder, name)
     ours = row.default({"encoder/latents": np.zeros((), np.float32)})
     assert ours.dtype == np.float32
-    assert max_error(ours, theirs) <= krasserm.BUFFER_TOLERANCE
+    assert max_error(ours, theirs) <= image_classifier.BUFFER_TOLERANCE
 
 
 def break_missing(state):

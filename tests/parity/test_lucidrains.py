@@ -13,7 +13,7 @@ import pytest
 
 from interop import load, save
 from interop.formats import lucidrains
-from interop.formats.lucidrains.table import LAYERS
+from interop.formats.lucidrains.halves import LAYERS
 from interop.references import lucidrains as reference_of
 from interop.references.torch_stages import load_arrays
 from perceiver_jax import models

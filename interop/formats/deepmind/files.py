@@ -7,18 +7,24 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from interop.files import FileError, haiku, npz
 from interop.foreign import Foreign
-from interop.formats.deepmind.arguments import PUBLISHED, settings
-from interop.formats.deepmind.table import rows
+from interop.formats.deepmind import imagenet, language_model
+from interop.formats.deepmind.kinds import FAMILIES, WHOSE
+from interop.formats.deepmind.released import PUBLISHED
+from interop.formats.families import family_of
 from interop.formats.settings import settings_beside, write_settings_beside
 from interop.ops import KEEP
-from perceiver_jax.card import ImagePreprocessing
+from perceiver_jax.card import ImagePreprocessing, TextPreprocessing
 from perceiver_jax.data.imagenet import imagenet_classes
-from perceiver_jax.models import skeleton
+from perceiver_jax.models import PerceiverConfig, skeleton
+
+NUM_BYTES = 262
+"""The vocabulary of UTF-8 bytes."""
 
 
 def read(source: Path) -> Foreign:
@@ -28,35 +34,46 @@ def read(source: Path) -> Foreign:
         FileError: it is not such a file, or damaged.
     """
     arrays = npz.read(source) if source.suffix == ".npz" else haiku.read(source)
-    foreign = Foreign(
-        arrays=arrays, settings=settings_beside(source), preprocessing=ImagePreprocessing()
-    )
+    foreign = Foreign(arrays=arrays, settings=settings_beside(source), **_input(arrays))
     name = None if foreign.settings else published(arrays)
     if name is None:
         return foreign
+    config = PUBLISHED[name]()
+    family = family_of(config, FAMILIES, WHOSE)
     return dataclasses.replace(
         foreign,
-        settings=settings(PUBLISHED[name]()),
-        labels=imagenet_classes(),
+        settings=family.settings(config),
+        labels=imagenet_classes() if family is imagenet else (),
         origin=f"DeepMind, Perceiver IO, {name} (recognised by its shapes)",
         licence="CC BY 4.0",
     )
 
 
+def _input(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """How a picture or a text becomes the input of a model with these arrays."""
+    embedding = arrays.get(language_model.EMBEDDING)
+    if embedding is None:
+        return {"preprocessing": ImagePreprocessing()}
+    of_bytes = embedding.shape[:1] == (NUM_BYTES,)
+    return {"text": TextPreprocessing(tokenizer="bytes") if of_bytes else None}
+
+
 def published(arrays: Mapping[str, np.ndarray]) -> str | None:
     """The name of the released model that has arrays of these names and shapes, or None."""
-    got = {name: array.shape for name, array in arrays.items()}
-    for name, preset in PUBLISHED.items():
-        structure, table = skeleton(preset()), rows(preset())
-        wanted = {path: x.shape for path, x in (structure.params | structure.stats).items()}
-        names = {name for row in table for name in (*row.theirs, *row.tied)}
-        if names == got.keys() and all(
-            got[row.theirs[0]] == wanted[row.ours[0]]
-            for row in table
-            if row.ours and row.op is KEEP
-        ):
-            return name
-    return None
+    return next((name for name, make in PUBLISHED.items() if _has_its_shapes(make(), arrays)), None)
+
+
+def _has_its_shapes(config: PerceiverConfig, arrays: Mapping[str, np.ndarray]) -> bool:
+    table = family_of(config, FAMILIES, WHOSE).rows(config)
+    if {name for row in table for name in (*row.theirs, *row.tied)} != arrays.keys():
+        return False
+    structure = skeleton(config)
+    wanted = {path: x.shape for path, x in (structure.params | structure.stats).items()}
+    return all(
+        arrays[row.theirs[0]].shape == wanted[row.ours[0]]
+        for row in table
+        if row.ours and row.op is KEEP
+    )
 
 
 def write(destination: Path, foreign: Foreign) -> None:
@@ -65,8 +82,11 @@ def write(destination: Path, foreign: Foreign) -> None:
     Raises:
         FileError: the name has another ending.
     """
-    writers = {".pystate": haiku.write, ".pickle": haiku.write, ".npz": npz.write}
-    if destination.suffix not in writers:
-        raise FileError(f"{destination} has to end in {', '.join(writers)} for this format")
-    writers[destination.suffix](destination, foreign.arrays)
+    of_texts = language_model.EMBEDDING in foreign.arrays
+    if destination.suffix in (".pystate", ".pickle"):
+        haiku.write(destination, foreign.arrays, bare=of_texts)
+    elif destination.suffix == ".npz":
+        npz.write(destination, foreign.arrays)
+    else:
+        raise FileError(f"{destination} has to end in .pystate, .pickle, .npz for this format")
     write_settings_beside(destination, foreign.settings)

@@ -1,14 +1,18 @@
 """What all of Hugging Face's Perceivers have in their `config.json`: encoder, names to ignore.
 
+- Which class a `config.json` is of stands in its `architectures`.
 - One `hidden_act`, one rate of dropout and one recipe of initial values for all layers.
 - A setting that is none of those known here is refused: it might change the computation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from interop.formats import hub_folder
 from interop.formats.channels import nearest_channels
+from interop.formats.settings import layer_settings
 from perceiver_jax.config import ConfigError, suggestion
+from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.models import PerceiverConfig
 
 ACTIVATIONS = {
@@ -22,6 +26,7 @@ ACTIVATIONS = {
 DEFAULTS: dict[str, Any] = {
     "num_latents": 256,
     "d_latents": 1280,
+    "d_model": 768,
     "num_blocks": 1,
     "num_self_attends_per_block": 26,
     "num_self_attention_heads": 8,
@@ -35,6 +40,8 @@ DEFAULTS: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
     "use_query_residual": True,
+    "vocab_size": 262,
+    "max_position_embeddings": 2048,
     "image_size": 56,
     "num_labels": 2,
 }
@@ -42,18 +49,16 @@ DEFAULTS: dict[str, Any] = {
 OTHER_MODELS = (
     "_label_trainable_num_channels",
     "audio_samples_per_frame",
-    "d_model",
-    "image_size",
     "layer_norm_eps",
-    "max_position_embeddings",
     "num_frames",
     "output_num_channels",
     "output_shape",
     "samples_per_patch",
     "train_size",
-    "vocab_size",
 )
-"""Settings of their config class that image classifiers do not read, or that no model reads."""
+"""Settings of their config class that no model here reads, or no model at all."""
+OURS = ("image_shape", *hub_folder.PROVENANCE)
+"""Settings that are not theirs; their code ignores them."""
 GENERIC = (
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -118,25 +123,44 @@ GENERIC = (
     "use_bfloat16",
     "use_cache",
 )
-"""Settings that every model of the library has or had, none of which changes what this one computes
-for images.
+"""Settings that every model of the library has or had, none of which changes what these compute.
 
 `pruned_heads` and `quantization_config` are not among them.
 """
 
 
-def complete_settings(settings: Mapping[str, Any], ours: tuple[str, ...] = ()) -> dict[str, Any]:
+def architecture(settings: Mapping[str, Any], classes: Iterable[str]) -> str:
+    """Name of the class that a `config.json` is of.
+
+    Args:
+        settings: of the `config.json`.
+        classes: those that are known.
+
+    Raises:
+        ConfigError: it is of none of them, or of several.
+    """
+    architectures = settings.get("architectures")
+    given = architectures if isinstance(architectures, list | tuple) else ()
+    classes = list(classes)
+    found = [name for name in classes if name in given]
+    if len(found) != 1:
+        raise ConfigError(
+            f"config.json has architectures={architectures!r}; it takes one of {', '.join(classes)}"
+        )
+    return found[0]
+
+
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with defaults for what is not given.
 
     Args:
         settings: of a `config.json`.
-        ours: names that are not theirs, but known.
 
     Raises:
         ConfigError: a setting is unknown, or has an unknown value.
     """
     for name, value in settings.items():
-        if name not in (*DEFAULTS, *ours, *OTHER_MODELS, *GENERIC):
+        if name not in (*DEFAULTS, *OURS, *OTHER_MODELS, *GENERIC):
             # Empty, it prunes nothing.
             if name == "pruned_heads" and not value:
                 continue
@@ -169,14 +193,22 @@ def layer_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def encoder_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of our `EncoderConfig` from complete settings."""
+def encoder_fields(
+    settings: Mapping[str, Any], num_input_channels: int | None = None
+) -> dict[str, Any]:
+    """Fields of our `EncoderConfig` from complete settings.
+
+    Args:
+        settings: of a `config.json`.
+        num_input_channels: channels of a token, where our config does not take them by itself for
+            queries and keys.
+    """
     by_queries = settings["cross_attention_shape_for_attention"] == "q"
     return {
         **layer_fields(settings),
         "num_cross_attention_heads": settings["num_cross_attention_heads"],
         "num_cross_attention_qk_channels": settings["qk_channels"]
-        or (settings["d_latents"] if by_queries else None),
+        or (settings["d_latents"] if by_queries else num_input_channels),
         "num_cross_attention_v_channels": settings["v_channels"],
         "cross_attention_widening_factor": settings["cross_attention_widening_factor"],
         "cross_attention_residual": settings["use_query_residual"],
@@ -219,3 +251,38 @@ def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[s
         "initializer_range": encoder.init_scale if normal else DEFAULTS["initializer_range"],
         "use_query_residual": encoder.cross_attention_residual,
     }
+
+
+def encoder_requirements(
+    config: PerceiverConfig, num_input_channels: int
+) -> dict[str, tuple[Any, Any]]:
+    """Settings of encoders that no `config.json` can choose, as (value, the one it has to be).
+
+    Args:
+        config: ours.
+        num_input_channels: channels of a token, position included.
+    """
+    encoder, num_blocks = config.encoder, config.encoder.num_self_attention_blocks
+    shared = encoder.first_self_attention_block_shared or num_blocks == 1
+    repeated = encoder.repeated_layers_shared or num_blocks <= 2
+    heads = {
+        name: getattr(encoder, name)
+        for name in ("num_cross_attention_heads", "num_self_attention_heads")
+    }
+    return {
+        "encoder.num_cross_attention_layers": (encoder.num_cross_attention_layers, 1),
+        "encoder.first_self_attention_block_shared": (shared, True),
+        "encoder.repeated_layers_shared": (repeated, True),
+        "encoder.inverted_cross_attention": (encoder.inverted_cross_attention, ()),
+        **{
+            f"encoder.{name}": (number, number if config.num_latent_channels % number == 0 else 1)
+            for name, number in heads.items()
+        },
+        **nearest_channels(config, num_input_channels).pairs,
+    }
+
+
+def layer_requirements(encoder: LayerOptions, decoder: LayerOptions) -> dict[str, tuple[Any, Any]]:
+    """What all their layers have in common, as (value, the one it has to be)."""
+    known = encoder.activation in ACTIVATIONS.values()
+    return layer_settings(encoder, decoder, activation=encoder.activation if known else "gelu")

@@ -11,6 +11,17 @@ from interop.ops import CONV2D, Op
 from interop.rows import Row, row
 
 
+def encoder_rows(num_layers: int) -> list[Row]:
+    """Latents, cross-attention and the block of self-attentions."""
+    result = [
+        row("encoder/latents", "perceiver.embeddings.latents"),
+        *cross_layer("encoder/cross_attention/0", "perceiver.encoder.cross_attention"),
+    ]
+    for i in range(num_layers):
+        result += self_layer(f"encoder/block/0/layer/{i}", f"perceiver.encoder.self_attends.{i}")
+    return result
+
+
 def cross_layer(ours: str, theirs: str) -> list[Row]:
     """A `PerceiverLayer` that attends to something else."""
     return [

@@ -14,14 +14,19 @@ import numpy as np
 
 from interop.files import FileError, safetensors_files, torch_files
 from interop.foreign import Foreign
-from interop.formats.lucidrains.arguments import CLASS, class_of, from_shapes
+from interop.formats.lucidrains.arguments import CLASS
+from interop.formats.lucidrains.shapes import INNER, class_of, from_shapes
 from interop.formats.settings import read_json, settings_beside, write_settings_beside
+from perceiver_jax.card import TextPreprocessing
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 SAFETENSORS = ".safetensors"
 INSIDE = ("config", "settings", "kwargs")
 """Keys under which a PyTorch file may keep the constructor arguments."""
 CONFIG = "config.json"
+EMBEDDING = "token_emb.weight"
+NUM_BYTES = 262
+"""Vocabulary of UTF-8 bytes."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,8 +68,16 @@ def read(source: Path) -> Foreign:
     name = class_of(arrays)
     found = settings_beside(path) or inside or _config_beside(path)
     return Foreign(
-        arrays=arrays, settings=from_shapes(arrays) if found is None else {CLASS: name, **found}
+        arrays=arrays,
+        settings=from_shapes(arrays) if found is None else {CLASS: name, **found},
+        text=_text(arrays),
     )
+
+
+def _text(arrays: Arrays) -> TextPreprocessing | None:
+    """Bytes for a model of their vocabulary; the files themselves tell of no tokenizer."""
+    is_of_bytes = EMBEDDING in arrays and len(arrays[EMBEDDING]) == NUM_BYTES
+    return TextPreprocessing(tokenizer="bytes") if is_of_bytes else None
 
 
 def write(destination: Path, foreign: Foreign) -> None:
@@ -87,13 +100,14 @@ def renamed(arrays: Arrays) -> Arrays:
     Raises:
         FileError: two names would become one.
     """
-    if any(name.startswith("cross_attend_blocks.") for name in arrays):
+    inner = INNER if any(name.startswith(INNER) for name in arrays) else ""
+    if any(name.startswith(f"{inner}cross_attend_blocks.") for name in arrays):
         rules = LEGACY_PERCEIVER_IO
     elif any(name.startswith("layers.0.0.") for name in arrays) and not _is_variant(arrays):
         rules = LEGACY_PERCEIVER
     else:
         return dict(arrays)
-    result = {_renamed(name, rules): array for name, array in arrays.items()}
+    result = {_renamed(name, inner, rules): array for name, array in arrays.items()}
     if len(result) != len(arrays):
         raise FileError("these weights mix names from before 0.11 with those since")
     return result
@@ -102,16 +116,25 @@ def renamed(arrays: Arrays) -> Arrays:
 def unwrapped(arrays: Arrays) -> Arrays:
     """The state dict without the prefix that a wrapping module gave to all of its names."""
     prefixes = [name.removesuffix("latents") for name in arrays if name.endswith("latents")]
-    if len(prefixes) != 1 or not all(name.startswith(prefixes[0]) for name in arrays):
+    if len(prefixes) != 1:
         return arrays
+    (prefix,) = prefixes
     # A language model wraps a PerceiverIO, too, but is more than that.
-    return {name.removeprefix(prefixes[0]): array for name, array in arrays.items()}
+    outer = prefix.removesuffix(INNER)
+    if outer + EMBEDDING in arrays:
+        prefix = outer
+    if not all(name.startswith(prefix) for name in arrays):
+        return arrays
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+def _renamed(name: str, inner: str, rules: tuple[tuple[str, str], ...]) -> str:
+    if not name.startswith(inner):
+        return name
+    own = name.removeprefix(inner)
     for before, since in rules:
-        if re.match(before, name):
-            return re.sub(f"^{before}", since, name)
+        if re.match(before, own):
+            return inner + re.sub(f"^{before}", since, own)
     return name
 
 

@@ -3,7 +3,8 @@
 - `theirs` are the names of one and the same module; the first is loaded, all are written.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 from interop.ops import KEEP, SPLIT, TRANSPOSE, Op
 from interop.rows import Row, row
@@ -113,3 +114,15 @@ def tied_row(ours: str | tuple[str, ...], theirs: Names, op: Op = KEEP) -> Row:
 def below(names: Names, member: str) -> list[str]:
     """The names of a member of a module."""
     return [f"{name}.{member}" for name in names]
+
+
+def below_prefix(prefix: str, rows: Iterable[Row]) -> list[Row]:
+    """The rows of a module that is a member of another one: all foreign names get a prefix."""
+    return [
+        dataclasses.replace(
+            one,
+            theirs=tuple(prefix + name for name in one.theirs),
+            tied=tuple(prefix + name for name in one.tied),
+        )
+        for one in rows
+    ]

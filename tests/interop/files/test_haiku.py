@@ -86,6 +86,17 @@ def test_a_model_without_state_is_written_with_an_empty_one(tmp_path):
     assert pickle.loads((tmp_path / "a.pystate").read_bytes())["state"] == {}
 
 
+def test_a_language_model_is_written_as_modules_alone(tmp_path):
+    """As it was released, and read back under the same names."""
+    arrays = {"params/a/linear/b": np.ones(2, np.float32)}
+    haiku.write(tmp_path / "a.pickle", arrays, bare=True)
+    content = pickle.loads((tmp_path / "a.pickle").read_bytes())
+    assert content.keys() == {"a/linear"} and content["a/linear"].keys() == {"b"}
+    assert haiku.read(tmp_path / "a.pickle").keys() == arrays.keys()
+    with pytest.raises(FileError, match="expected params/MODULE/NAME$"):
+        haiku.write(tmp_path / "b.pickle", {"state/a/b": np.ones(2)}, bare=True)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_protocol_is_read(tmp_path, arrays, protocol):
     arrays = {**arrays, "state/norm/~/mean_ema/swapped": np.arange(3, dtype=">f4")}

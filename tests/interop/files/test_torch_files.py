@@ -215,6 +215,25 @@ def test_namespaces_and_lightnings_dicts_are_read(tmp_path):
     assert torch_files.read(tmp_path / "a.pt").rest == {"args": {"y": 2}}
 
 
+@pytest.mark.parametrize(
+    ("value", "refused"), [(b"K\7", None), (b"]", "a member of an enumeration"), (b"", "damaged")]
+)
+def test_members_of_enumerations_are_read_as_their_values(tmp_path, value, refused):
+    torch.save(
+        {"model": {"w": torch.ones(1)}, "args": argparse.Namespace(a=[1])}, tmp_path / "a.pt"
+    )
+    content = pickled(tmp_path / "a.pt")
+    start, end = content.index(b"cargparse"), content.index(b"b", content.index(b"K\1a"))
+    arguments = value + b"\x85" if value else b")"
+    member = b"cperceiver.data.text.common\nTask\n" + arguments + b"R"
+    repacked(tmp_path / "a.pt", {"data.pkl": content[:start] + member + content[end + 1 :]})
+    if refused is None:
+        assert torch_files.read(tmp_path / "a.pt").rest == {"args": 7}
+    else:
+        with pytest.raises(FileError, match=refused):
+            torch_files.read(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("name", hostile.names())
 def test_a_hostile_pickle_is_refused_and_runs_nothing(tensor_file, nothing_runs, name):
     repacked(tensor_file, {"data.pkl": hostile.pickles(nothing_runs)[name]})

@@ -10,8 +10,9 @@ from interop.files import FileError, safetensors_files, torch_files
 from interop.foreign import Foreign
 from interop.formats import lucidrains
 from interop.formats.lucidrains import files
-from interop.formats.lucidrains.arguments import UNKNOWN, from_shapes
-from interop.formats.lucidrains.table import LAYERS
+from interop.formats.lucidrains.arguments import UNKNOWN
+from interop.formats.lucidrains.halves import LAYERS
+from interop.formats.lucidrains.shapes import from_shapes
 from perceiver_jax import models
 from perceiver_jax.config import ConfigError
 from perceiver_jax.models import (
@@ -164,8 +165,8 @@ def test_the_class_follows_from_the_arguments():
         (PERCEIVER | {"num_freq_bands": 0}, r"num_freq_bands=0 .*bare coordinates"),
         (PERCEIVER | {"inverted_cross_attn": [True]}, "has 1 entries for depth=3"),
         (
-            PERCEIVER | {"class": "PerceiverLM"},
-            "class 'PerceiverLM' is not supported; Perceiver and",
+            PERCEIVER | {"class": "gated.Perceiver"},
+            "class 'gated.Perceiver' is not supported; Perceiver, PerceiverIO, PerceiverLM are",
         ),
         (PERCEIVER | {"self_per_cross_attn": 0}, "layers_per_block=0 is too small"),
     ],
@@ -272,7 +273,7 @@ def test_an_mlp_that_is_not_there_needs_no_settings():
 def test_other_kinds_of_models_are_refused():
     for config in (perceiver(ClassificationDecoderConfig()), perceiver(QueryDecoderConfig())):
         wanted = dataclasses.replace(config, encoder=images().encoder)
-        with pytest.raises(ValueError, match="not ImageEncoderConfig with .*DecoderConfig"):
+        with pytest.raises(ValueError, match=r"has no model of ImageEncoderConfig \+ .*Decoder"):
             lucidrains.requirements(wanted)
 
 
@@ -302,7 +303,7 @@ def test_a_mixture_of_names_is_refused():
         (["latents", "data_proj.weight", "to_logits.0.weight"], "experimental variant"),
         (["latents", "layers.0.2.fn.0.weight", "to_logits.0.weight"], "mixed-latents variant"),
         (["latents", "layers.0.0.fn.to_q.weight", "layers.0.3.x"], "attn_residual"),
-        (["token_emb.weight", "perceiver_io.latents"], "PerceiverLM"),
+        (["token_emb.weight", "perceiver_io.latents"], "are not the weights of lucidrains'"),
         (["weight"], "are not the weights of lucidrains' .* There are weight, ...: save"),
     ],
 )

@@ -1,32 +1,25 @@
-"""DeepMind's constructor arguments to our config and back, for the three ImageNet models.
+"""DeepMind's three ImageNet models.
 
 - Arguments stand by module: `input_preprocessor`, `encoder`, `decoder`.
-- Whether a checkpoint's model has these arguments is not in its file; `PUBLISHED` knows them for
-  the released ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from interop.formats.channels import Channels, nearest_channels, num_input_channels
-from interop.formats.settings import check_settings, classifier_halves
+from interop.formats.channels import num_input_channels
+from interop.formats.deepmind import encoders
+from interop.formats.deepmind.encoders import refuse
+from interop.formats.deepmind.layers import conv_stem, cross_layer, encoder_rows, linear
+from interop.formats.settings import check_settings, classifier_halves, layer_settings
+from interop.ops import RESHAPE
+from interop.rows import Row, row, table
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import (
-    ClassificationDecoderConfig,
-    ImageEncoderConfig,
-    PerceiverConfig,
-    imagenet_conv,
-    imagenet_fourier,
-    imagenet_learned,
-)
+from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 
 WHOSE = "DeepMind's ImageNet model"
-PUBLISHED: dict[str, Callable[[], PerceiverConfig]] = {
-    "imagenet_fourier_position_encoding": imagenet_fourier,
-    "imagenet_learned_position_encoding": imagenet_learned,
-    "imagenet_conv_preprocessing": imagenet_conv,
-}
-"""Released models by the names of their files."""
+HALVES = (ImageEncoderConfig, ClassificationDecoderConfig)
+TASK = "image_classification"
+DECODER = "params/classification_decoder/~/basic_decoder"
 
 
 def config(meta: Mapping[str, Any]) -> PerceiverConfig:
@@ -41,14 +34,13 @@ def config(meta: Mapping[str, Any]) -> PerceiverConfig:
         UserError: an argument that is unknown, or has a value that cannot be expressed.
     """
     left = dict(meta)
-    task = left.pop("task", "image_classification")
-    check_settings("perceiver_jax.models.ImageClassifier", {"task": (task, "image_classification")})
+    check_settings("perceiver_jax.models.ImageClassifier", {"task": (left.pop("task", TASK), TASK)})
     image_shape = (*left.pop("image_size"), 3)
     num_classes = left.pop("num_classes")
     preprocessor, encoder, decoder = (
         dict(left.pop(name)) for name in ("input_preprocessor", "encoder", "decoder")
     )
-    _refuse("model", left)
+    refuse("model", left)
     num_latents = encoder.pop("z_index_dim", 512)
     num_latent_channels = encoder.pop("num_z_channels", 1024)
     common = {"activation": "gelu_tanh", "init_method": "variance_scaling"}
@@ -57,7 +49,7 @@ def config(meta: Mapping[str, Any]) -> PerceiverConfig:
             image_shape=image_shape,
             **common,
             **_preprocessor_fields(preprocessor),
-            **_encoder_fields(encoder, num_latent_channels),
+            **encoders.fields(encoder, num_latent_channels),
         ),
         decoder=ClassificationDecoderConfig(
             num_classes=num_classes, **common, **_decoder_fields(decoder, num_latent_channels)
@@ -88,7 +80,7 @@ def _preprocessor_fields(left: dict[str, Any]) -> dict[str, Any]:
     }
     check_settings("perceiver_jax.models.ImageEncoderConfig", expected)
     positions = _learned_positions(left) if kind == "conv1x1" else _fourier_positions(left)
-    _refuse("input_preprocessor", left)
+    refuse("input_preprocessor", left)
     return {
         "preprocessing": kind,
         "num_preprocessing_channels": None if kind == "pixels" else num_channels,
@@ -103,7 +95,7 @@ def _learned_positions(left: dict[str, Any]) -> dict[str, Any]:
         "num_position_channels": table.pop("num_channels"),
         "num_projected_position_channels": left.pop("project_pos_dim"),
     }
-    _refuse("trainable_position_encoding_kwargs", table)
+    refuse("trainable_position_encoding_kwargs", table)
     return fields
 
 
@@ -125,31 +117,7 @@ def _fourier_positions(left: dict[str, Any]) -> dict[str, Any]:
         "project_pos_dim": (left.pop("project_pos_dim", -1), -1),
     }
     check_settings("perceiver_jax.models.ImageEncoderConfig", expected)
-    _refuse("fourier_position_encoding_kwargs", features)
-    return fields
-
-
-def _encoder_fields(left: dict[str, Any], num_latent_channels: int) -> dict[str, Any]:
-    """Fields of an `EncoderConfig` from arguments of `PerceiverEncoder`."""
-    qk_channels, v_channels = left.pop("qk_channels", None), left.pop("v_channels", None)
-    shape_for = left.pop("cross_attention_shape_for_attn", "kv")
-    cross_qk_channels = num_latent_channels if shape_for == "q" else None
-    fields = {
-        "num_cross_attention_heads": left.pop("num_cross_attend_heads", 1),
-        "num_cross_attention_qk_channels": qk_channels or cross_qk_channels,
-        "num_cross_attention_v_channels": v_channels,
-        "cross_attention_widening_factor": left.pop("cross_attend_widening_factor", 1),
-        "cross_attention_residual": left.pop("use_query_residual", True),
-        "num_self_attention_heads": left.pop("num_self_attend_heads", 8),
-        "num_self_attention_qk_channels": qk_channels,
-        "num_self_attention_v_channels": v_channels,
-        "num_self_attention_layers_per_block": left.pop("num_self_attends_per_block", 6),
-        "num_self_attention_blocks": left.pop("num_blocks", 8),
-        "self_attention_widening_factor": left.pop("self_attend_widening_factor", 1),
-        "residual_dropout": left.pop("dropout_prob", 0.0),
-        "latent_init_scale": left.pop("z_pos_enc_init_scale", 0.02),
-    }
-    _refuse("encoder", left)
+    refuse("fourier_position_encoding_kwargs", features)
     return fields
 
 
@@ -168,36 +136,23 @@ def _decoder_fields(left: dict[str, Any], num_latent_channels: int) -> dict[str,
         "num_cross_attention_v_channels": left.pop("v_channels", None),
         "cross_attention_residual": left.pop("use_query_residual", False),
     }
-    _refuse("decoder queries", queries)
-    _refuse("decoder", left)
+    refuse("decoder queries", queries)
+    refuse("decoder", left)
     return fields
-
-
-def _refuse(part: str, left: Mapping[str, Any]) -> None:
-    """Raises for arguments that nobody took: they might change the computation."""
-    if left:
-        raise UserError(
-            f"{part} arguments {dict(left)} have no counterpart in this translation; build the "
-            "config by hand if they do not change the computation"
-        )
 
 
 def settings(config: PerceiverConfig) -> dict[str, Any]:
     """The arguments that make DeepMind's modules compute what a config of ours computes.
 
     Args:
-        config: of a model that DeepMind's code has, see `deepmind.requirements`.
+        config: of a model that DeepMind's code has, see `requirements`.
     """
     encoder, decoder = classifier_halves(config, WHOSE)
     return {
         "image_size": list(encoder.image_shape[:2]),
         "num_classes": decoder.num_classes,
         "input_preprocessor": _preprocessor_arguments(encoder),
-        "encoder": {
-            "z_index_dim": config.num_latents,
-            "num_z_channels": config.num_latent_channels,
-            **_encoder_arguments(encoder, nearest_channels(config, num_input_channels(encoder))),
-        },
+        "encoder": encoders.arguments(config, num_input_channels(encoder)),
         "decoder": {
             "num_z_channels": config.num_latent_channels,
             "trainable_position_encoding_kwargs": {
@@ -238,19 +193,69 @@ def _preprocessor_arguments(encoder: ImageEncoderConfig) -> dict[str, Any]:
     }
 
 
-def _encoder_arguments(encoder: ImageEncoderConfig, channels: Channels) -> dict[str, Any]:
-    """Arguments of `PerceiverEncoder`."""
+def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings that DeepMind's code does not let choose, as (value, the one it has to be).
+
+    Raises:
+        UserError: the model is no image classifier of Perceiver IO.
+    """
+    encoder, decoder = classifier_halves(config, WHOSE)
+    bands = encoder.num_frequency_bands
+    preprocessing = "pixels" if encoder.preprocessing == "patches" else encoder.preprocessing
     return {
-        "num_cross_attend_heads": encoder.num_cross_attention_heads,
-        "cross_attend_widening_factor": encoder.cross_attention_widening_factor,
-        "use_query_residual": encoder.cross_attention_residual,
-        "num_self_attend_heads": encoder.num_self_attention_heads,
-        "num_self_attends_per_block": encoder.num_self_attention_layers_per_block,
-        "num_blocks": encoder.num_self_attention_blocks,
-        "self_attend_widening_factor": encoder.self_attention_widening_factor,
-        "dropout_prob": encoder.residual_dropout,
-        "z_pos_enc_init_scale": encoder.latent_init_scale or 0.02,
-        "qk_channels": channels.qk_channels,
-        "v_channels": channels.v_channels,
-        "cross_attention_shape_for_attn": channels.shape_for,
+        "encoder.preprocessing": (encoder.preprocessing, preprocessing),
+        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
+        "encoder.conv_padding": (encoder.conv_padding, "same"),
+        "encoder.image_shape": (encoder.image_shape, (*encoder.image_shape[:2], 3)),
+        # None there would be bare coordinates.
+        "encoder.num_frequency_bands": (bands, max(bands, 1)),
+        **encoders.requirements(config, num_input_channels(encoder)),
+        "decoder.output_queries": (decoder.output_queries, "trainable"),
+        "decoder.num_output_queries": (decoder.num_output_queries, 1),
+        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
+        "decoder.cross_attention_widening_factor": (decoder.cross_attention_widening_factor, 1),
+        **layer_settings(encoder, decoder, activation="gelu_tanh"),
     }
+
+
+def rows(config: PerceiverConfig) -> list[Row]:
+    """Parameters and state of an ImageNet model.
+
+    Raises:
+        UserError: DeepMind's code has no such model.
+    """
+    check_settings(WHOSE, requirements(config))
+    encoder, _ = classifier_halves(config, WHOSE)
+    return table(
+        [
+            *_input_adapter(encoder, "encoder/input_adapter", "params/image_preprocessor"),
+            *encoder_rows(encoder.num_self_attention_layers_per_block),
+            *cross_layer("decoder/cross_attention", f"{DECODER}/cross_attention"),
+            *linear("decoder/output_adapter/linear", f"{DECODER}/output"),
+            row(
+                "decoder/output_adapter/queries",
+                f"{DECODER}/~/trainable_position_encoding/pos_embs",
+            ),
+        ]
+    )
+
+
+def _input_adapter(config: ImageEncoderConfig, ours: str, theirs: str) -> list[Row]:
+    """An `ImagePreprocessor`."""
+    if config.preprocessing == "pixels":
+        return []
+    if config.preprocessing == "conv":
+        return conv_stem(
+            f"{ours}/stem",
+            f"{theirs}/~/conv2_d_downsample",
+            num_layers=1,
+            num_channels=config.num_preprocessing_channels or 64,
+        )
+    kernel = (config.image_shape[-1], config.num_preprocessing_channels or 256)
+    built = f"{theirs}/~_build_network_inputs"
+    return [
+        row(f"{ours}/projection/kernel", f"{theirs}/~/conv2_d/w", RESHAPE((1, 1, *kernel), kernel)),
+        row(f"{ours}/projection/bias", f"{theirs}/~/conv2_d/b"),
+        row(f"{ours}/positions", f"{built}/trainable_position_encoding/pos_embs"),
+        *linear(f"{ours}/position_projection", f"{built}/position_encoding_projector/linear"),
+    ]

@@ -1,4 +1,4 @@
-"""DeepMind's Perceiver IO (Haiku): the three ImageNet models.
+"""Modules of DeepMind's Perceiver IO: the rows that its models have in common.
 
 - Foreign names are `params/<module path>/<name>` and `state/<module path>/<name>`.
 - Haiku numbers modules of one class in order of creation (`linear`, `linear_1`, ...): `nth`.
@@ -7,99 +7,24 @@
 - The block of self-attentions is applied again and again under one set of names.
 """
 
-from typing import Any
-
 import numpy as np
 
-from interop.formats.channels import nearest_channels, num_input_channels
-from interop.formats.deepmind.arguments import WHOSE
-from interop.formats.settings import (
-    check_settings,
-    classifier_halves,
-    layer_settings,
-)
 from interop.ops import RESHAPE
-from interop.rows import Arrays, Row, ignore, row, table
-from perceiver_jax.models import (
-    ImageEncoderConfig,
-    PerceiverConfig,
-)
+from interop.rows import Arrays, Row, ignore, row
 
 BATCH_NORM_DECAY = 0.9
 ENCODER = "params/perceiver_encoder/~"
-DECODER = "params/classification_decoder/~/basic_decoder"
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that DeepMind's code does not let choose, as (value, the one it has to be).
-
-    Raises:
-        UserError: the model is no image classifier of Perceiver IO.
-    """
-    encoder, decoder = classifier_halves(config, WHOSE)
-    num_blocks, bands = encoder.num_self_attention_blocks, encoder.num_frequency_bands
-    preprocessing = "pixels" if encoder.preprocessing == "patches" else encoder.preprocessing
-    return {
-        "encoder.schedule": (encoder.schedule, ((0, 0), *[(None, 0)] * (num_blocks - 1))),
-        "encoder.preprocessing": (encoder.preprocessing, preprocessing),
-        "encoder.position_channel_order": (encoder.position_channel_order, "deepmind"),
-        "encoder.conv_padding": (encoder.conv_padding, "same"),
-        "encoder.inverted_cross_attention": (encoder.inverted_cross_attention, ()),
-        "encoder.image_shape": (encoder.image_shape, (*encoder.image_shape[:2], 3)),
-        # None there would be bare coordinates.
-        "encoder.num_frequency_bands": (bands, max(bands, 1)),
-        **nearest_channels(config, num_input_channels(encoder)).pairs,
-        "decoder.output_queries": (decoder.output_queries, "trainable"),
-        "decoder.num_output_queries": (decoder.num_output_queries, 1),
-        "decoder.cross_attention_mlp": (decoder.cross_attention_mlp, True),
-        "decoder.cross_attention_widening_factor": (decoder.cross_attention_widening_factor, 1),
-        **layer_settings(encoder, decoder, activation="gelu_tanh"),
-    }
-
-
-def rows(config: PerceiverConfig) -> list[Row]:
-    """Parameters and state of an ImageNet model.
-
-    Raises:
-        UserError: DeepMind's code has no such model.
-    """
-    check_settings(WHOSE, requirements(config))
-    encoder, _ = classifier_halves(config, WHOSE)
-    result = input_adapter(encoder, "encoder/input_adapter", "params/image_preprocessor")
-    result += [row("encoder/latents", f"{ENCODER}/trainable_position_encoding/pos_embs")]
-    result += cross_layer("encoder/cross_attention/0", f"{ENCODER}/cross_attention")
-    for i in range(encoder.num_self_attention_layers_per_block):
+def encoder_rows(num_layers: int) -> list[Row]:
+    """A `PerceiverEncoder`."""
+    result = [
+        row("encoder/latents", f"{ENCODER}/trainable_position_encoding/pos_embs"),
+        *cross_layer("encoder/cross_attention/0", f"{ENCODER}/cross_attention"),
+    ]
+    for i in range(num_layers):
         result += self_layer(f"encoder/block/0/layer/{i}", f"{ENCODER}/{nth('self_attention', i)}")
-    result += cross_layer("decoder/cross_attention", f"{DECODER}/cross_attention")
-    result += linear("decoder/output_adapter/linear", f"{DECODER}/output")
-    result += [
-        row(
-            "decoder/output_adapter/queries",
-            f"{DECODER}/~/trainable_position_encoding/pos_embs",
-        )
-    ]
-    return table(result)
-
-
-def input_adapter(config: ImageEncoderConfig, ours: str, theirs: str) -> list[Row]:
-    """An `ImagePreprocessor`."""
-    if config.preprocessing == "pixels":
-        return []
-    if config.preprocessing == "conv":
-        return conv_stem(
-            f"{ours}/stem",
-            f"{theirs}/~/conv2_d_downsample",
-            num_layers=1,
-            num_channels=config.num_preprocessing_channels or 64,
-        )
-    kernel = (config.image_shape[-1], config.num_preprocessing_channels or 256)
-    built = f"{theirs}/~_build_network_inputs"
-    return [
-        row(f"{ours}/projection/kernel", f"{theirs}/~/conv2_d/w", RESHAPE((1, 1, *kernel), kernel)),
-        row(f"{ours}/projection/bias", f"{theirs}/~/conv2_d/b"),
-        row(f"{ours}/positions", f"{built}/trainable_position_encoding/pos_embs"),
-        *linear(f"{ours}/position_projection", f"{built}/position_encoding_projector/linear"),
-    ]
+    return result
 
 
 def conv_stem(

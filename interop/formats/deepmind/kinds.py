@@ -1,0 +1,6 @@
+"""The kinds of DeepMind's models, see `interop.formats.families`."""
+
+from interop.formats.deepmind import imagenet, language_model
+
+WHOSE = "DeepMind's code"
+FAMILIES = (imagenet, language_model)

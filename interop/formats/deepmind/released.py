@@ -1,0 +1,21 @@
+"""DeepMind's released models, by the names of their files.
+
+- Whether a checkpoint's model has these settings is not in its file.
+"""
+
+from collections.abc import Callable
+
+from perceiver_jax.models import (
+    PerceiverConfig,
+    imagenet_conv,
+    imagenet_fourier,
+    imagenet_learned,
+    language_perceiver,
+)
+
+PUBLISHED: dict[str, Callable[[], PerceiverConfig]] = {
+    "imagenet_fourier_position_encoding": imagenet_fourier,
+    "imagenet_learned_position_encoding": imagenet_learned,
+    "imagenet_conv_preprocessing": imagenet_conv,
+    "language_perceiver_io_bytes": language_perceiver,
+}
