@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from perceiver_jax.errors import UserError
 from perceiver_jax.train.optim import OptimizerConfig, learning_rate_schedule, make_optimizer
 
 STEPS = 110
@@ -261,3 +262,65 @@ def test_four_steps_of_an_optimizer_are_those_of_deepmind(golden_training, name)
         params = optax.apply_updates(params, updates)
         for path, want in read(f"outputs/opt/{name}/step{step}").items():
             np.testing.assert_allclose(params[path], want, rtol=2e-6, atol=2e-8, err_msg=path)
+
+
+# ---- Frozen parameters, and rates by path --------------------------------------------------------
+
+PATHS = ("encoder/a/kernel", "encoder/b/kernel", "decoder/kernel", "decoder/bias")
+
+
+def test_all_but_the_frozen_parameters_are_trained():
+    assert OptimizerConfig().trained(PATHS) == list(PATHS)
+    frozen = OptimizerConfig(frozen=("^encoder/a", "bias$"))
+    assert frozen.trained(PATHS) == ["encoder/b/kernel", "decoder/kernel"]
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"frozen": ("encoderr",)}, "frozen has 'encoderr', .* begin with decoder/bias"),
+        ({"learning_rate_factors": (("x", 0.1),)}, "learning_rate_factors has 'x'"),
+        ({"frozen": ("coder",)}, "freezes every parameter"),
+    ],
+)
+def test_patterns_that_leave_nothing_or_fit_nothing_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        OptimizerConfig(**fields).trained(PATHS)
+
+
+def test_patterns_and_factors_are_checked():
+    with pytest.raises(ValueError, match="frozen has '\\('"):
+        OptimizerConfig(frozen=("(",))
+    with pytest.raises(ValueError, match="factors are 0 or more"):
+        OptimizerConfig(learning_rate_factors=(("a", -1.0),))
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "adam", "sgd"])
+def test_factors_are_multiples_of_the_rate_decay_included(name):
+    rng = np.random.default_rng(0)
+    params, gradients = (
+        {path: jnp.asarray(rng.normal(size=(3, 2)), jnp.float32) for path in PATHS}
+        for _ in range(2)
+    )
+
+    def updates(**fields):
+        config = OptimizerConfig(
+            name=name, learning_rate=0.1, weight_decay=0.1, no_decay=(), **fields
+        )
+        optimizer = make_optimizer(config, 10)
+        state = optimizer.init(params)
+        _, state = optimizer.update(gradients, state, params)
+        return optimizer.update(gradients, state, params)[0]
+
+    factors = (("^encoder/a", 0.5), ("^encoder/", 0.1))
+    whole, scaled = updates(), updates(learning_rate_factors=factors)
+    for path, factor in zip(PATHS, (0.5, 0.1, 1.0, 1.0), strict=True):
+        np.testing.assert_allclose(scaled[path], factor * whole[path], rtol=1e-5, err_msg=path)
+        slower = OptimizerConfig(
+            name=name, learning_rate=0.1 * factor, weight_decay=0.1, no_decay=()
+        )
+        optimizer = make_optimizer(slower, 10)
+        state = optimizer.init(params)
+        _, state = optimizer.update(gradients, state, params)
+        alone = optimizer.update(gradients, state, params)[0]
+        np.testing.assert_allclose(scaled[path], alone[path], rtol=1e-4, err_msg=path)

@@ -12,6 +12,7 @@ from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.step import _accumulate, make_evaluation_step
 from perceiver_jax.train.tasks import ImageClassification
 from tests.train.tiny_runs import Run, experiment
+from tests.train.tiny_texts import language_model
 
 SGD = OptimizerConfig(name="sgd", learning_rate=0.1)
 CALM = {"encoder": {"dropout": 0.0}, "optimizer": SGD}
@@ -166,3 +167,22 @@ def test_training_lowers_the_loss():
     run = Run(config)
     _, losses = run.losses(run.fresh(), range(40))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_parts_of_different_weight_make_the_mean_over_all_tokens(tmp_path):
+    def step(accumulate):
+        optimizer = dataclasses.replace(SGD, accumulate=accumulate)
+        run = Run(language_model(tmp_path, optimizer=optimizer))
+        batch = run.batch(0)
+        # Most masked tokens are in two of the eight rows.
+        few = np.where(np.arange(8)[:, None] % 4 == 0, True, np.arange(80)[None] < 12)
+        batch = dict(batch) | {"predicted": batch["predicted"] & few}
+        start = run.fresh()
+        after, metrics = run.step(start, batch)
+        return {p: after.params[p] - start.params[p] for p in start.params}, metrics
+
+    (whole, one), (dealt, many) = step(1), step(4)
+    assert float(one["loss"]) == pytest.approx(float(many["loss"]), rel=1e-5)
+    for path, update in whole.items():
+        tolerance = 1e-4 * float(abs(update).max()) + 1e-7
+        np.testing.assert_allclose(dealt[path], update, rtol=0, atol=tolerance, err_msg=path)

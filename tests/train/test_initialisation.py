@@ -1,0 +1,96 @@
+"""Which weights a run may start from, and what is said of those that do not fit."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_jax import models
+from perceiver_jax.card import ModelCard, TextPreprocessing
+from perceiver_jax.errors import UserError
+from perceiver_jax.models.release import Release, release
+from perceiver_jax.train.initialisation import PretrainedConfig, initial_arrays
+from tests.train.tiny_texts import classifier, language_model
+
+BYTES = ModelCard(text=TextPreprocessing())
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, random_model):
+    config = language_model(tmp_path_factory.mktemp("rows")).model
+    found = release(random_model(lambda: models.build(config, jax.random.key(0))))
+    return dataclasses.replace(found, card=BYTES)
+
+
+def take(found, config, part, card=BYTES, files=None):
+    wanted = Release(config=config, arrays={}, card=card, files=files or {})
+    return initial_arrays(found, PretrainedConfig(part=part), wanted, models.skeleton(config))
+
+
+def encoder(config, **fields):
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **fields))
+
+
+def test_a_whole_model_is_taken_whole(pretrained):
+    arrays = take(pretrained, pretrained.config, "model")
+    assert arrays.keys() == models.skeleton(pretrained.config).params.keys()
+    assert all(arrays[path] is pretrained.arrays[path] for path in arrays)
+
+
+def test_an_encoder_is_taken_alone_by_a_model_with_another_decoder(pretrained, tmp_path):
+    config = classifier(tmp_path).model
+    arrays = take(pretrained, config, "encoder")
+    want = {path for path in models.skeleton(config).params if path.startswith("encoder/")}
+    assert arrays.keys() == want
+    with pytest.raises(UserError, match="a TextDecoderConfig there, a ClassificationDecoderConfig"):
+        take(pretrained, config, "model")
+
+
+def test_rates_of_dropout_and_the_like_may_differ(pretrained):
+    config = encoder(pretrained.config, dropout=0.5, remat=True, init_scale=1.0, unroll=True)
+    assert take(pretrained, config, "encoder")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"activation": "gelu_tanh"}, "encoder.activation: 'gelu' there, 'gelu_tanh' here"),
+        ({"num_self_attention_heads": 4}, "encoder.num_self_attention_heads: 2 there, 4 here"),
+        ({"max_seq_len": 40}, "encoder.max_seq_len: 80 there, 40 here"),
+        ({"num_input_channels": 6}, "encoder.num_input_channels: 8 there, 6 here"),
+    ],
+)
+def test_an_encoder_of_another_function_is_refused_with_what_differs(pretrained, fields, message):
+    with pytest.raises(UserError, match=message):
+        take(pretrained, encoder(pretrained.config, **fields), "encoder")
+
+
+def test_other_sizes_of_latents_are_refused(pretrained):
+    with pytest.raises(UserError, match="num_latents: 4 there, 5 here"):
+        take(pretrained, dataclasses.replace(pretrained.config, num_latents=5), "encoder")
+
+
+def test_arrays_that_are_missing_or_unknown_are_named(pretrained):
+    path = "encoder/latents"
+    arrays = {p: x for p, x in pretrained.arrays.items() if p != path}
+    arrays["encoder/other"] = np.zeros(3)
+    with pytest.raises(UserError) as error:
+        take(dataclasses.replace(pretrained, arrays=arrays), pretrained.config, "encoder")
+    assert "encoder/latents (4, 8) is missing there" in str(error.value)
+    assert "encoder/other is unknown here" in str(error.value)
+
+
+def test_ids_of_another_tokenizer_are_refused(pretrained):
+    other = ModelCard(text=TextPreprocessing(tokenizer="tokenizer.json"))
+    with pytest.raises(UserError, match="tokenizer: 'bytes' there, 'tokenizer.json' here"):
+        take(pretrained, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
+    there = dataclasses.replace(pretrained, card=other, files={"tokenizer.json": b"b"})
+    with pytest.raises(UserError, match="have different contents"):
+        take(there, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
+    same = dataclasses.replace(there, files={"tokenizer.json": b"a"})
+    assert take(same, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
+
+
+def test_weights_of_an_unknown_tokenizer_are_taken(pretrained):
+    assert take(dataclasses.replace(pretrained, card=ModelCard()), pretrained.config, "model")

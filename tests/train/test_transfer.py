@@ -1,0 +1,151 @@
+"""Pretrain, train a new decoder on the frozen encoder, unfreeze: whole runs one from the other."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_jax import load_checkpoint, params
+from perceiver_jax.errors import UserError
+from perceiver_jax.pretrained import open_source
+from perceiver_jax.train import state
+from perceiver_jax.train.config import CARD
+from perceiver_jax.train.initialisation import PretrainedConfig
+from perceiver_jax.train.main import train
+from perceiver_jax.train.optim import OptimizerConfig, make_optimizer
+from tests.train.tensorboard_files import events
+from tests.train.tiny_texts import classifier, language_model
+
+SAMPLE = "The happy [MASK]at"
+FROZEN = OptimizerConfig(learning_rate=0.01, weight_decay=0.1, frozen=("^encoder/",))
+
+
+def pretrained(source, part="model"):
+    return PretrainedConfig(source=str(source), part=part)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("transfer")
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    """The workdir of the language model, and what training it printed."""
+    config = language_model(folder / "rows", task={"predict_samples": (SAMPLE,)})
+    train(config, folder / "mlm")
+    return folder / "mlm"
+
+
+@pytest.fixture(scope="module")
+def second(folder, first):
+    config = classifier(folder / "rows", pretrained=pretrained(first, "encoder"), optimizer=FROZEN)
+    train(config, folder / "frozen")
+    return folder / "frozen"
+
+
+def values(workdir):
+    return params.flatten(load_checkpoint(workdir))[0]
+
+
+def test_a_frozen_encoder_stays_what_it_was(first, second):
+    before, after = values(first), values(second)
+    for path, array in after.items():
+        if path.startswith("encoder/"):
+            np.testing.assert_array_equal(array, before[path], err_msg=path)
+
+
+def test_what_is_not_frozen_is_trained(folder, second):
+    from perceiver_jax import models
+
+    fresh = models.build(classifier(folder).model, jax.random.key(0))
+    before, after = params.flatten(fresh)[0], values(second)
+    same = {p for p in after if np.array_equal(before[p], after[p])}
+    # Keys of one query's decoder have a bias that changes nothing.
+    assert not {path for path in same if not path.startswith("encoder/")} - {
+        "decoder/cross_attention/attention/key/bias"
+    }
+
+
+def test_frozen_parameters_have_no_optimizer_state(folder):
+    config = classifier(folder, optimizer=FROZEN)
+    from perceiver_jax import models
+
+    build = lambda: models.build(config.model, jax.random.key(0))  # noqa: E731
+    trained = FROZEN.trained(models.skeleton(config.model).params)
+    made = jax.eval_shape(lambda: state.create(build, make_optimizer(FROZEN, 4), trained))
+    kept = {
+        key.key
+        for path, _ in jax.tree_util.tree_leaves_with_path(made.opt_state)
+        for key in path
+        if "/" in str(getattr(key, "key", ""))
+    }
+    assert kept == set(trained) and not any(path.startswith("encoder/") for path in kept)
+
+
+def test_unfrozen_the_whole_goes_on_from_the_second(folder, second, capsys):
+    config = classifier(
+        folder / "rows",
+        pretrained=pretrained(second),
+        optimizer=dataclasses.replace(FROZEN, frozen=(), learning_rate=0.0, weight_decay=0.0),
+    )
+    train(config, folder / "whole")
+    before, after = values(second), values(folder / "whole")
+    for path in before:
+        np.testing.assert_array_equal(after[path], before[path], err_msg=path)
+    assert "of them trained" not in capsys.readouterr().out
+
+
+def test_a_resumed_run_does_not_read_its_source_again(folder, second, tmp_path):
+    source = tmp_path / "gone"
+    second.rename(source)
+    try:
+        config = classifier(folder / "rows", pretrained=pretrained(source), num_steps=4)
+        train(config, tmp_path / "run")
+    finally:
+        source.rename(second)
+    train(dataclasses.replace(config, num_steps=6), tmp_path / "run")
+    assert int(max((tmp_path / "run" / "checkpoints").glob("6")).name) == 6
+
+
+def test_how_much_is_trained_is_printed(folder, first, capsys, tmp_path):
+    config = classifier(folder / "rows", pretrained=pretrained(first, "encoder"), optimizer=FROZEN)
+    train(config, tmp_path / "run")
+    size = params.count({p: x for p, x in values(first).items() if p.startswith("decoder/")})
+    assert size and "parameters (" in (out := capsys.readouterr().out) and "of them trained)" in out
+
+
+def test_a_source_that_does_not_fit_is_refused_before_anything_is_written(folder, first, tmp_path):
+    config = classifier(folder / "rows", pretrained=pretrained(first))
+    with pytest.raises(UserError, match="pretrained.part=encoder"):
+        train(config, tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob("*/"))
+
+
+def test_fills_are_in_tensorboard_and_in_the_log(folder, tmp_path, capsys):
+    config = language_model(folder / "rows", task={"predict_samples": (SAMPLE,)}, num_steps=1)
+    train(config, tmp_path / "run")
+    assert f"  {SAMPLE}  mask 1: '" in capsys.readouterr().out
+    texts = [
+        value.tensor.string_val[0].decode()
+        for _, event in events(tmp_path / "run")
+        for value in event.summary.value
+        if value.tag.startswith("eval/fills")
+    ]
+    assert len(texts) == 1 and f"| {SAMPLE} | 1 |" in texts[0]
+
+
+def test_a_workdir_tells_classes_and_tokenizer_without_its_data(second):
+    card = open_source(str(second)).card
+    assert card.labels == ("bad", "good") and card.text.tokenizer == "bytes"
+    assert "synthetic" in card.origin
+
+
+def test_a_damaged_card_is_a_clear_error(folder, tmp_path):
+    train(language_model(folder / "rows", num_steps=1), tmp_path / "run")
+    (tmp_path / "run" / CARD).write_text("{")
+    with pytest.raises(UserError, match=r"card\.json cannot be read"):
+        open_source(str(tmp_path / "run"))
+    (tmp_path / "run" / CARD).unlink()
+    assert open_source(str(tmp_path / "run")).card.text is None
