@@ -2,8 +2,8 @@
 
 - Masks that follow each other are one gap, filled token by token from the left, by beam search: the
   probability of a fill is the product of those of its tokens.
-- To a model of bytes, a gap of one mask stands for a word of unknown length; several masks stand for
-  that many bytes.
+- To a model of bytes, a gap of one mask stands for a word of unknown length; several masks stand
+  for that many bytes.
 - Of a text longer than the model takes, it sees what lies around the gap.
 """
 

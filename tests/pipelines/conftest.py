@@ -1,0 +1,50 @@
+"""Models of text that pipelines are tried on."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from perceiver_jax import models
+from perceiver_jax.card import ModelCard, TextPreprocessing
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+)
+from perceiver_jax.models.release import release
+
+HEADS = {"num_cross_attention_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def text_release(random_model):
+    """A function that makes a random model of texts: `text_release(decoder, **encoder fields)`."""
+
+    def make(decoder=None, *, card=None, files=None, **fields):
+        sizes = {"vocab_size": 262, "max_seq_len": 64} | fields
+        decoder = decoder or TextDecoderConfig(**sizes, **HEADS)
+        config = PerceiverConfig(
+            encoder=TextEncoderConfig(
+                num_input_channels=8,
+                num_self_attention_heads=2,
+                num_self_attention_layers_per_block=1,
+                **sizes,
+                **HEADS,
+            ),
+            decoder=decoder,
+            num_latents=4,
+            num_latent_channels=8,
+        )
+        found = release(random_model(lambda: models.build(config, jax.random.key(0))))
+        card = card or ModelCard(text=TextPreprocessing())
+        return dataclasses.replace(found, card=card, files=files or {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def class_decoder():
+    """A decoder of three classes."""
+    return ClassificationDecoderConfig(num_classes=3, num_output_query_channels=8, **HEADS)
