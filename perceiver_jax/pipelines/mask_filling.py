@@ -20,11 +20,11 @@ from perceiver_jax.models import TextDecoderConfig
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.texts import TextReader
 
-BATCH_SIZE = 8
+MAX_ROWS = 16
 """Rows that the model sees at once."""
 MAX_WORD_BYTES = 12
 """Longest word that a single mask stands for, to a model of bytes."""
-NUM_LENGTHS = 3
+NUM_LENGTHS = 2
 """Lengths of a word that are searched, the most probable ones."""
 SPACE = 32 + 6
 
@@ -138,14 +138,11 @@ class MaskFilling:
     def _log_probabilities(self, gaps: Sequence["_Gap"]) -> list[np.ndarray]:
         """[gap, vocabulary] for each row, special tokens excluded."""
         found = []
-        for i in range(0, len(gaps), BATCH_SIZE):
-            part = gaps[i : i + BATCH_SIZE]
+        for i in range(0, len(gaps), MAX_ROWS):
+            part = gaps[i : i + MAX_ROWS]
             windows = [gap.window(self.reader.max_text_len) for gap in part]
-            size = 1 if len(part) == 1 else BATCH_SIZE
-            rows = [ids for ids, _ in windows]
-            batch = self.reader.rows(rows + rows[:1] * (size - len(rows)))
-            log_p = np.asarray(_predict(self.model, *batch))
-            for (_, start), gap, values in zip(windows, part, log_p, strict=False):
+            log_p = np.asarray(_predict(self.model, *self.reader.rows([ids for ids, _ in windows])))
+            for (_, start), gap, values in zip(windows, part, log_p, strict=True):
                 first = self.reader.offset + start
                 here = values[first : first + gap.stop - gap.start]
                 found.append(np.where(self._special, -np.inf, here))
