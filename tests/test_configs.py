@@ -20,6 +20,8 @@ COUNTS = {
     "imagenet_conv": 48_646_522,
     "mnist": 907_212,
     "mnist_image_token": 28_731_338,
+    "mlm_bytes": 201_108_230,
+    "text_classifier_imdb": 200_587_010,
 }
 
 

@@ -73,14 +73,20 @@ class ExperimentConfig:
             )
 
 
-def is_smoke(variant: str | None) -> bool:
-    """Whether a config is asked for its `smoke` variant, the only one that shipped configs have.
+def is_smoke(variant: str | None, *others: str) -> bool:
+    """Whether a config is asked for its `smoke` variant, which every shipped config has.
+
+    Args:
+        variant: what it is asked for, if anything.
+        *others: the further variants that it has.
 
     Raises:
-        ConfigError: it is asked for another.
+        ConfigError: it is asked for one that it has not.
     """
-    if variant not in (None, "smoke"):
-        raise ConfigError(f"this config has no variant '{variant}'; it has 'smoke'")
+    known = ("smoke", *others)
+    if variant not in (None, *known):
+        listed = " and ".join(f"'{name}'" for name in known)
+        raise ConfigError(f"this config has no variant '{variant}'; it has {listed}")
     return variant == "smoke"
 
 

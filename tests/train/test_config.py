@@ -115,3 +115,10 @@ def test_the_smoke_variant_is_known(variant, smoke):
 def test_other_variants_are_refused():
     with pytest.raises(ConfigError, match="no variant 'smokee'; it has 'smoke'"):
         is_smoke("smokee")
+    with pytest.raises(ConfigError, match="no variant 'tune'; it has 'smoke' and 'finetune'"):
+        is_smoke("tune", "finetune")
+
+
+def test_a_config_may_have_further_variants():
+    assert not is_smoke("finetune", "finetune")
+    assert is_smoke("smoke", "finetune")

@@ -1,7 +1,8 @@
 """Text batches: rows of tokens, cut, wrapped, padded, and corrupted for masked language models.
 
 - Masked: `{"ids", "targets": [B, L] int32, "predicted", "input_mask": [B, L] bool}`.
-- Classification: `{"ids": [B, L] int32, "input_mask": [B, L] bool, "label": [B] int32}`.
+- Classification: `{"ids": [B, L] int32, "input_mask": [B, L] bool, "label": [B] int32}`, in
+  training with `soft_labels` also `"target": [B, K] float32`, probabilities of the classes.
 - Evaluation adds `"mask": [B]`, see `pipeline`. L is always `max_seq_len`.
 """
 
@@ -109,8 +110,8 @@ def classification_batches(
     """Training or evaluation batches for classification of whole documents, see `pipeline`.
 
     Raises:
-        DatasetError: the dataset is not there, or not what the config says, or has no labels, or
-            the layout is not 'documents'.
+        DatasetError: the dataset is not there, or not what the config says, or has no labels (no
+            probabilities of classes where they are asked for), or the layout is not 'documents'.
         TokenizerError: the tokenizer lacks a token that is needed.
     """
     if config.layout != "documents":
@@ -120,7 +121,13 @@ def classification_batches(
         )
     transform = _LabelledRow(_Framing.of(config, open_tokenizer(config)))
     split = config.train_split if training else config.eval_split
-    rows = _Rows(open_rows(config, split, labels=True))
+    prepared = open_rows(config, split, labels=True)
+    if config.soft_labels and not len(prepared.targets):
+        raise DatasetError(
+            f"dataset '{config.dataset}' knows no probabilities of its classes; set "
+            "--config.data.soft_labels=False"
+        )
+    rows = _Rows(prepared, targets=config.soft_labels and training)
     if not training:
         return pipeline.evaluation_batches(
             rows, transform, batch_size=config.eval_batch_size, shard=shard
@@ -141,8 +148,8 @@ def _text_length(config: TextDataConfig) -> int:
 class _Rows:
     """A source of rows as examples."""
 
-    def __init__(self, rows: PreparedRows, *, beyond: int = 0):
-        self._rows, self._beyond = rows, beyond
+    def __init__(self, rows: PreparedRows, *, beyond: int = 0, targets: bool = False):
+        self._rows, self._beyond, self._targets = rows, beyond, targets
         self.class_names = rows.class_names
 
     def __len__(self) -> int:
@@ -153,6 +160,8 @@ class _Rows:
         example = {"index": index, "ids": ids.astype(np.int32), "kinds": kinds}
         if len(self._rows.labels):
             example["label"] = self._rows.labels[index]
+        if self._targets:
+            example["target"] = self._rows.targets[index]
         return example
 
 
@@ -252,8 +261,9 @@ class _LabelledRow:
 
     def __call__(self, example: Example) -> Example:
         ids, _ = self.framing.wrap(example["ids"], example["kinds"])
-        return {
+        row = {
             "ids": self.framing.pad(ids, self.framing.pad_id),
             "input_mask": self.framing.mask(len(ids)),
             "label": np.int32(example["label"]),
         }
+        return row | ({"target": example["target"]} if "target" in example else {})

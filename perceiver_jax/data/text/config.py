@@ -45,6 +45,11 @@ class TextDataConfig:
     encoding_errors: Literal["strict", "replace"] = setting(
         "strict", "bytes that are not UTF-8: an error that says where, or replaced by U+FFFD"
     )
+    soft_labels: bool = setting(
+        False,
+        "whether a classifier is trained on probabilities of the classes and not on labels, where "
+        "the dataset knows them: 'movie_snippets' does, by its ratings. Scores are by labels",
+    )
     mask_fraction: float = setting(0.15, "fraction of tokens, or words, to predict, in (0, 1]")
     masking: Literal["dynamic", "static"] = setting(
         "dynamic", "whether training chooses them anew in each epoch, or once for each row"

@@ -17,10 +17,12 @@ class Document:
     Attributes:
         text: all of it.
         label: its class, from 0; None where it has none or none is asked for.
+        target: probabilities of the classes, where the dataset knows more than the label.
     """
 
     text: str
     label: int | None = None
+    target: tuple[float, ...] | None = None
 
 
 class Documents(Protocol):

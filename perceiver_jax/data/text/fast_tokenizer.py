@@ -188,7 +188,7 @@ def fetch(name: str) -> Path:
     if not _HUB_ID.fullmatch(name) or name.endswith((".json", ".model")):
         raise TokenizerError(
             f"{missing}; expected 'bytes', a path that exists, or the id of a tokenizer of "
-            "Hugging Face's hub"
+            f"Hugging Face's hub{_how_to_train(name)}"
         )
     try:
         import huggingface_hub
@@ -206,3 +206,12 @@ def fetch(name: str) -> Path:
             f"{missing}; as an id of Hugging Face's hub it is not in this machine's cache, and "
             f"cannot be downloaded ({first}). Check the id and the network, or name a local file"
         ) from None
+
+
+def _how_to_train(name: str) -> str:
+    if not name.endswith(".json"):
+        return ""
+    return (
+        ". To train one: python -m perceiver_jax.data.text.train_tokenizer --dataset=DATASET "
+        f"--out={name}; the head of a config file has the options that it was made for"
+    )

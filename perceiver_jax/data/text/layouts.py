@@ -26,9 +26,11 @@ class EncodedDocument(NamedTuple):
     kinds: np.ndarray
     """[n] uint8, of `TokenKind`"""
     label: int | None
+    target: tuple[float, ...] | None = None
+    """probabilities of the classes"""
 
     def __getitem__(self, part: slice) -> "EncodedDocument":  # pyright: ignore
-        return EncodedDocument(self.ids[part], self.kinds[part], self.label)
+        return self._replace(ids=self.ids[part], kinds=self.kinds[part])
 
 
 class RowWriter(Protocol):
@@ -49,6 +51,10 @@ class RowWriter(Protocol):
         """Appends the label of a row."""
         ...
 
+    def add_target(self, target: Sequence[float]) -> None:
+        """Appends the probabilities of the classes of a row."""
+        ...
+
 
 Layout = Callable[[Iterable[EncodedDocument], RowWriter, int, int | None], None]
 """(documents, writer, tokens of a row, separator) to rows."""
@@ -59,9 +65,8 @@ def _joined(document: EncodedDocument, separator: int | None) -> EncodedDocument
     if separator is None:
         return document
     ids = np.append(document.ids, np.asarray(separator, document.ids.dtype))
-    return EncodedDocument(
-        ids, np.append(document.kinds, np.uint8(TokenKind.SPECIAL)), document.label
-    )
+    kinds = np.append(document.kinds, np.uint8(TokenKind.SPECIAL))
+    return document._replace(ids=ids, kinds=kinds)
 
 
 def chunks(
@@ -145,6 +150,8 @@ def one_per_row(
         writer.end_rows([writer.num_tokens])
         if cut.label is not None:
             writer.add_label(cut.label)
+        if cut.target is not None:
+            writer.add_target(cut.target)
 
 
 LAYOUTS: dict[str, Layout] = {"chunks": chunks, "packed": packed, "documents": one_per_row}

@@ -1,6 +1,7 @@
 """Sentences of film reviews, each with the mean rating that people gave it, from -4 to 4.
 
 - 10,605 sentences. The 10,072 rated -0.5 or less, or 0.5 or more, are labelled: negative, positive.
+- The probability of positive, for `soft_labels`, is the logistic function of the rating.
 - The labelled ones are split by a fixed permutation, the last fifth held out. No text of the test
   split, nor a double of one, is in the training split.
 - `python -m perceiver_jax.data.text.movie_snippets` fetches the file once; nothing else does.
@@ -12,6 +13,7 @@ import argparse
 import hashlib
 import html
 import io
+import math
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -72,12 +74,16 @@ class MovieSnippets:
         self._labels = labels
         self._snippets = _split(_parse(contents, path), split, labelled_only=labels)
         self.fingerprint = fingerprint(
-            "movie_snippets", 1, hashlib.sha256(contents).hexdigest(), split, labels
+            "movie_snippets", 2, hashlib.sha256(contents).hexdigest(), split, labels
         )
 
     def __iter__(self) -> Iterator[Document]:
         for text, rating in self._snippets:
-            yield Document(text, int(rating > 0) if self._labels else None)
+            if not self._labels:
+                yield Document(text)
+                continue
+            positive = 1.0 / (1.0 + math.exp(-rating))
+            yield Document(text, int(rating > 0), (1.0 - positive, positive))
 
 
 def _path(data_dir: str | None) -> Path:

@@ -24,7 +24,7 @@ from perceiver_jax.data.text.documents import Document, Documents, fingerprint
 from perceiver_jax.data.text.layouts import LAYOUTS, EncodedDocument
 from perceiver_jax.data.text.tokenizers import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAX_DOCUMENTS, _MAX_CHARACTERS = 256, 2**20
 """Given to the tokenizer at once; one long document may have more."""
 
@@ -52,6 +52,11 @@ class PreparedRows:
     Args:
         folder: what `prepare` made.
 
+    Attributes:
+        class_names: none where rows have no labels.
+        labels: [rows] int32, or none.
+        targets: [rows, classes] float32 probabilities of the classes, or none.
+
     Raises:
         DatasetError: files are missing, or of another length than when they were written.
     """
@@ -60,10 +65,11 @@ class PreparedRows:
         try:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             self.class_names: tuple[str, ...] = tuple(about["class_names"])
-            self.offsets, self.ids, self.kinds, self.labels = (
+            self.offsets, self.ids, self.kinds, self.labels, targets = (
                 _mapped(folder / name, about[name]["dtype"], about[name]["length"])
-                for name in ("offsets", "ids", "kinds", "labels")
+                for name in ("offsets", "ids", "kinds", "labels", "targets")
             )
+            self.targets = targets.reshape(-1, max(1, len(self.class_names)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"the prepared rows in {folder} are damaged ({error}); delete that folder, and "
@@ -188,7 +194,8 @@ def _encoded(
             if not len(ids) or document.text.isspace():
                 counts.empty += 1
                 continue
-            yield EncodedDocument(ids, starts_word.astype(np.uint8), document.label)
+            kinds = starts_word.astype(np.uint8)
+            yield EncodedDocument(ids, kinds, document.label, document.target)
 
 
 def _batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -223,6 +230,7 @@ class _FlatFiles:
             "kinds": np.dtype("u1"),
             "offsets": np.dtype("<i8"),
             "labels": np.dtype("<i4"),
+            "targets": np.dtype("<f4"),
         }
         self._files: dict[str, BinaryIO] = {}
         self.lengths = dict.fromkeys(self._dtypes, 0)
@@ -248,6 +256,9 @@ class _FlatFiles:
 
     def add_label(self, label: int) -> None:
         self._append("labels", [label])
+
+    def add_target(self, target: Sequence[float]) -> None:
+        self._append("targets", target)
 
     def _append(self, name: str, values: Any) -> None:
         array = np.asarray(values, self._dtypes[name])

@@ -79,14 +79,17 @@ class TextClassification:
     def batches(
         self, data: TextDataConfig, *, training: bool, seed: int, shard: Shard
     ) -> grain.MapDataset:
-        """See `Task`; batches hold `ids` and `input_mask` [B, M], and `label` [B]."""
+        """See `Task`; batches hold `ids` and `input_mask` [B, M], and `label` [B].
+
+        With `soft_labels`, those of training also hold `target`, [B, classes of the dataset].
+        """
         return classification_batches(data, training=training, seed=seed, shard=shard)
 
     def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
         """Loss and accuracy over the texts of the batch."""
         logits = model(batch["ids"], batch["input_mask"], key=key)
-        targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
-        losses = classification_loss(logits, smooth(targets, self.label_smoothing), "cross_entropy")
+        targets = smooth(_targets(batch, logits.shape[-1]), self.label_smoothing)
+        losses = classification_loss(logits, targets, "cross_entropy")
         size = jnp.float32(len(losses))
         return {"loss": (losses.sum(), size), "accuracy": (_right(logits, batch).sum(), size)}
 
@@ -132,6 +135,14 @@ class TextClassification:
 @jax.jit
 def _probabilities(model: Model, ids: Array, input_mask: Array) -> jax.Array:
     return jax.nn.softmax(model(ids, input_mask).astype(jnp.float32))
+
+
+def _targets(batch: Batch, num_classes: int) -> Array:
+    """[B, K] distributions: those of the batch where it has any, else its labels."""
+    if "target" not in batch:
+        return jax.nn.one_hot(batch["label"], num_classes)
+    target = jnp.asarray(batch["target"])
+    return jnp.pad(target, ((0, 0), (0, num_classes - target.shape[1])))
 
 
 def _right(logits: Array, batch: Batch) -> jax.Array:

@@ -10,16 +10,18 @@ from perceiver_jax.data.text.documents import Document
 
 @dataclasses.dataclass
 class Listed:
-    """Documents in a list; `labels` may be shorter."""
+    """Documents in a list; `labels` and `targets` may be shorter."""
 
     texts: list
     labels: tuple = ()
     class_names: tuple = ()
     fingerprint: str = "listed"
+    targets: tuple = ()
 
     def __iter__(self):
         for i, text in enumerate(self.texts):
-            yield Document(text, self.labels[i] if i < len(self.labels) else None)
+            label, target = (x[i] if i < len(x) else None for x in (self.labels, self.targets))
+            yield Document(text, label, target)
 
 
 @pytest.fixture(scope="session")

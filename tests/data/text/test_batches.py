@@ -8,6 +8,7 @@ import pytest
 from perceiver_jax.data import DatasetError, Shard, pipeline
 from perceiver_jax.data.text import (
     ByteTokenizer,
+    batches,
     class_names,
     classification_batches,
     masked_batches,
@@ -254,6 +255,31 @@ def test_classification_batches_hold_documents_and_their_labels(tmp_path, make_c
         assert len(dataset) == 2
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_soft_labels_are_the_datasets_probabilities_and_in_training_alone(
+    make_config, monkeypatch, listed, training
+):
+    targets = tuple((1 - i / 8, i / 8) for i in range(8))
+    documents = listed([f"text {i}" for i in range(8)], (0,) * 8, ("neg", "pos"), "8", targets)
+    monkeypatch.setattr(batches, "open_documents", lambda *_, **__: documents)
+    config = make_config("eight", layout="documents", soft_labels=True)
+    batch = classification_batches(config, training=training, seed=0, shard=ALONE)[0]
+    assert ("target" in batch) == training
+    if training:
+        assert batch["target"].dtype == np.float32
+        expected = [targets[int(text[-1])] for text in decoded(batch, "ids")]
+        np.testing.assert_array_equal(batch["target"], np.float32(expected))
+    config = make_config("eight", layout="documents")
+    batch = classification_batches(config, training=training, seed=0, shard=ALONE)[0]
+    assert "target" not in batch
+
+
+def test_soft_labels_of_a_dataset_that_knows_none_are_an_error(make_config):
+    config = make_config(layout="documents", soft_labels=True)
+    with pytest.raises(DatasetError, match="'synthetic' knows no prob.*soft_labels=False"):
+        classification_batches(config, training=True, seed=0, shard=ALONE)
+
+
 def test_classification_takes_documents_alone(tmp_path, make_config):
     config = labelled(tmp_path, make_config, layout="chunks")
     with pytest.raises(DatasetError, match="layout='chunks'; set --config.data.layout=documents"):
@@ -284,8 +310,6 @@ def test_fewer_rows_than_a_batch_are_an_error(lines):
 def test_a_tokenizer_that_lacks_a_token_is_an_error(
     make_config, monkeypatch, missing, fields, purpose
 ):
-    from perceiver_jax.data.text import batches
-
     class Lacking(ByteTokenizer):
         pass
 

@@ -13,7 +13,8 @@ class Rows:
     """A row writer in memory."""
 
     def __init__(self):
-        self.ids, self.kinds, self.ends, self.labels, self.num_tokens = [], [], [0], [], 0
+        self.ids, self.kinds, self.ends, self.num_tokens = [], [], [0], 0
+        self.labels, self.targets = [], []
 
     def add(self, ids, kinds):
         assert len(ids) == len(kinds)
@@ -26,6 +27,9 @@ class Rows:
 
     def add_label(self, label):
         self.labels.append(label)
+
+    def add_target(self, target):
+        self.targets.append(target)
 
 
 def lay(layout, lengths, length, separator=SEP, labels=()):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 
+import numpy as np
 import pytest
 
 from perceiver_jax.data import DatasetError
@@ -58,6 +59,15 @@ def test_ratings_become_labels_and_those_between_are_left_out(tmp_path):
         assert label == ("bad" not in text)
         assert not text.startswith("a film")
     assert train.__class__ is list and len(set(texts(train + test))) == 51
+
+
+def test_the_logistic_function_of_the_rating_is_the_probability_of_positive(tmp_path):
+    ratings = dict(ROWS)
+    for document in open_split(tmp_path, "train"):
+        rating = ratings.get(document.text, 0.5)
+        assert sum(document.target) == pytest.approx(1.0)
+        assert np.log(document.target[1] / document.target[0]) == pytest.approx(rating)
+    assert all(document.target is None for document in open_split(tmp_path, "train", labels=False))
 
 
 def test_without_labels_the_training_split_has_those_between_too(tmp_path):

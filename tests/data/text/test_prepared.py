@@ -71,8 +71,17 @@ def test_labels_and_classes_are_read_back_where_there_are_any(prepare, listed):
     rows = PreparedRows(prepare(documents, labels=True))
     assert rows.labels.tolist() == [2, 0, 1]
     assert rows.class_names == ("a", "b", "c")
+    assert rows.targets.shape == (0, 3)
     without = PreparedRows(prepare(listed(TEXTS, (), ("a", "b"))))
     assert without.class_names == ()
+
+
+def test_probabilities_of_classes_are_read_back_where_there_are_any(prepare, listed):
+    targets = ((0.25, 0.75), (1.0, 0.0), (0.5, 0.5))
+    documents = listed(TEXTS, (1, 0, 0), ("a", "b"), targets=targets)
+    rows = PreparedRows(prepare(documents, labels=True))
+    assert rows.targets.dtype == np.float32
+    np.testing.assert_array_equal(rows.targets, np.float32(targets))
 
 
 def test_empty_documents_are_left_out_and_counted(prepare, listed, capsys):

@@ -120,6 +120,13 @@ def test_what_is_neither_file_nor_id_is_an_error(name):
         load_tokenizer(name)
 
 
+def test_a_tokenizer_json_that_is_not_there_can_be_trained():
+    with pytest.raises(
+        TokenizerError, match="train_tokenizer --dataset=DATASET --out=my/gone.json"
+    ):
+        load_tokenizer("my/gone.json")
+
+
 def test_what_the_hub_does_not_have_is_an_error(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
 
