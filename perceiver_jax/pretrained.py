@@ -81,9 +81,10 @@ def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     checkpoints.close()
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     card, files = read_card(workdir)
+    began = f", from weights: {card.origin}" if card.origin else ""
     origin = (
         f"trained with perceiver_jax on {config.data.dataset}, step {found:,} of the run "
-        f"'{workdir.name}'"
+        f"'{workdir.name}'{began}"
     )
     return Release(
         config=config.model,

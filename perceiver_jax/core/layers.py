@@ -2,8 +2,9 @@
 
 - `x + attention(norm(x))`, then `x + mlp(norm(x))`; the skip carries the un-normalised input.
 - The skip stays in float32 when projections compute in bfloat16.
-- A deep block of distinct layers is scanned, and so is a small one where that is faster, by
-  stacking its parameters inside the compiled function; what is stored stays one entry per layer.
+- In training a deep block of distinct layers is scanned, and so is a small one where that is
+  faster, by stacking its parameters inside the compiled function; what is stored stays one entry
+  per layer.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from perceiver_jax.typing import Array, Key
 
 SCANNED_FROM = 8
 """Blocks of at least this many layers are scanned: compile time no longer grows with depth."""
+SCANNED_FROM_IN_INFERENCE = 64
+"""The same without a key on CPU, where the copies that stack the parameters cost more at every call
+than the compiler takes once for layers that have no gradient."""
 
 
 class CrossAttentionLayer(nnx.Module):
@@ -253,7 +257,7 @@ class SelfAttentionBlock(nnx.Module):
                 x = layer(x, key=keys[i], tape=tape.at(f"layer/{i}"))
             return x
         apply = jax.checkpoint(_apply_layer) if self.remat else _apply_layer
-        if self.unroll or not self._loops(x):
+        if self.unroll or not self._loops(x, inference=key is None):
             for i, layer in enumerate(self.layer):
                 x = apply(layer, x, keys[i])
             return x
@@ -261,10 +265,11 @@ class SelfAttentionBlock(nnx.Module):
         scanned = (stacked, None if key is None else keys)
         return jax.lax.scan(lambda x, step: (apply(step[0], x, step[1]), None), x, scanned)[0]
 
-    def _loops(self, x: Array) -> bool:
+    def _loops(self, x: Array, *, inference: bool) -> bool:
         """Whether to loop over the layers, for the compiler's sake or for speed."""
         num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.layer[0]))
-        if len(self.layer) >= SCANNED_FROM:
+        written_out = inference and jax.default_backend() == "cpu"
+        if len(self.layer) >= (SCANNED_FROM_IN_INFERENCE if written_out else SCANNED_FROM):
             return True
         auto = self.layer[0].attention_config.implementation == "auto"
         return auto and len(self.layer) > 1 and prefers_loop(x, num_parameters)

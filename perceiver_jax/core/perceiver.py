@@ -68,8 +68,8 @@ class PerceiverIO(Recordable):
             inputs: whatever the encoder's input adapter takes.
             input_mask: [B, M] bool, True = an element, False = padding.
             queries: [O, E] or [B, O, E] in place of the output adapter's own.
-            query_mask: [B, O] bool; where False the query's attention result is zero; None: as
-                the output adapter has it.
+            query_mask: [B, O] bool ([B, o] with `query_indices`); where False the query's
+                attention result is zero; None: as the output adapter has it.
             query_indices: [B, o] integers, which of the O queries are asked; None: all. The others
                 cost nothing (deepmind's `subsampled_output_points`).
             latents: [N, D] or [B, N, D] initial latents in place of the learned ones.

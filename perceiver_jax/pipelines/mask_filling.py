@@ -7,7 +7,7 @@
 - Of a text longer than the model takes, it sees what lies around the gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -91,10 +91,8 @@ class MaskFilling:
             )
         if isinstance(self.tokenizer, ByteTokenizer) and stop - start == 1:
             return self._word(ids, start, top)
-        return [
-            Fill(self.tokenizer.decode(tokens).strip(), float(np.exp(score)))
-            for tokens, score in self._search(_Gap(ids, start, stop), top)
-        ]
+        gap = _Gap(ids, start, stop)
+        return self._best(((t, np.exp(s)) for t, s in self._search(gap, top)), top)
 
     def _word(self, ids: np.ndarray, place: int, top: int) -> list[Fill]:
         """A word of bytes in place of one mask.
@@ -111,28 +109,39 @@ class MaskFilling:
             gaps.append(_Gap(widened, start, start + length))
         scores = [float(self._log_probabilities([gap])[0].max(-1).mean()) for gap in gaps]
         likely = [gaps[i] for i in np.argsort(scores)[::-1][:NUM_LENGTHS]]
-        found: dict[str, float] = {}
-        for gap in likely:
-            for tokens, score in self._search(gap, top):
-                word = self.tokenizer.decode(tokens).strip()
-                probability = float(np.exp(score / (gap.stop - gap.start)))
-                found[word] = max(probability, found.get(word, 0.0))
-        best = sorted(found.items(), key=lambda item: -item[1])
-        return [Fill(word, probability) for word, probability in best if word][:top]
+        found = (
+            (tokens, np.exp(score / (gap.stop - gap.start)))
+            for gap in likely
+            for tokens, score in self._search(gap, top)
+        )
+        return self._best(found, top)
+
+    def _best(self, found: Iterable[tuple[np.ndarray, float]], top: int) -> list[Fill]:
+        """Fills that differ in more than the spaces around them, the best first."""
+        words: dict[str, float] = {}
+        for tokens, probability in found:
+            word = " ".join(self.tokenizer.decode(tokens).split())
+            words[word] = max(float(probability), words.get(word, 0.0))
+        best = sorted(words.items(), key=lambda item: -item[1])
+        return [Fill(word, probability) for word, probability in best if word and probability][:top]
 
     def _search(self, gap: "_Gap", top: int) -> list[tuple[np.ndarray, float]]:
-        """The most probable tokens of a gap and the logarithm of their probability."""
+        """The most probable tokens of a gap and the logarithm of their probability.
+
+        More than are asked for, as some of them may be the same word with other spaces.
+        """
         beams: list[tuple[np.ndarray, float]] = [(gap.ids, 0.0)]
         for place in range(gap.start, gap.stop):
             rows = [_Gap(ids, gap.start, gap.stop) for ids, _ in beams]
             grown = []
             for (ids, score), log_p in zip(beams, self._log_probabilities(rows), strict=True):
                 here = log_p[place - gap.start]
-                for token in np.argsort(-here, kind="stable")[:top]:
+                for token in np.argsort(-here, kind="stable")[: 2 * top]:
                     filled = ids.copy()
                     filled[place] = token
                     grown.append((filled, score + float(here[token])))
-            beams = sorted(grown, key=lambda beam: -beam[1])[:top]
+            last = place + 1 == gap.stop
+            beams = grown if last else sorted(grown, key=lambda beam: -beam[1])[:top]
         return [(ids[gap.start : gap.stop], score) for ids, score in beams]
 
     def _log_probabilities(self, gaps: Sequence["_Gap"]) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Texts to class names with probabilities; a long text is read in windows."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -58,26 +59,38 @@ class TextClassification:
         Raises:
             UserError: an empty text, when it is reached.
         """
-        for text in texts:
-            probabilities = self.probabilities(text)
+        for probabilities in self.probabilities(texts):
             order = np.argsort(-probabilities, kind="stable")[:top]
             yield [Label(self.labels[i], float(probabilities[i])) for i in order]
 
-    def probabilities(self, text: str) -> np.ndarray:
-        """[classes] of one text."""
+    def probabilities(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yields the probabilities [classes] of each text; arguments and errors as in the call.
+
+        Windows of several texts fill a batch, so that short texts are read together.
+        """
+        windows = ((i, part) for i, text in enumerate(texts) for part in self._windows(text))
+        found: list[np.ndarray] = []
+        current = 0
+        while batch := list(itertools.islice(windows, BATCH_SIZE)):
+            rows = [part for _, part in batch]
+            size = 1 if len(rows) == 1 else BATCH_SIZE
+            values = np.asarray(
+                _predict(self.model, *self.reader.rows(rows + rows[:1] * (size - len(rows))))
+            )
+            for (i, _), row in zip(batch, values, strict=False):
+                if i != current:
+                    yield np.mean(found, axis=0)
+                    found, current = [], i
+                found.append(row)
+        if found:
+            yield np.mean(found, axis=0)
+
+    def _windows(self, text: str) -> list[np.ndarray]:
+        """Parts of a text that the model takes, of equal length."""
         ids = self.reader.tokenizer.encode(text)
         if not len(ids):
             raise UserError("an empty text has no class; leave it out")
-        num_windows = -(-len(ids) // self.reader.max_text_len)
-        windows = np.array_split(ids, num_windows)
-        found = []
-        for start in range(0, num_windows, BATCH_SIZE):
-            part = windows[start : start + BATCH_SIZE]
-            # Short of one batch only in the last; a single window stays a single one.
-            size = 1 if num_windows == 1 else BATCH_SIZE
-            batch = self.reader.rows([*part, *part[:1] * (size - len(part))])
-            found.append(np.asarray(_predict(self.model, *batch))[: len(part)])
-        return np.concatenate(found).mean(0)
+        return np.array_split(ids, -(-len(ids) // self.reader.max_text_len))
 
 
 @jax.jit

@@ -136,4 +136,12 @@ def gather_texts(
         raise UserError("there is no text; give one, or a file with --file or --lines")
     if not all(text.strip() for text in found):
         raise UserError("one of the texts is empty; leave it out")
+    for text in found:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"character {error.start + 1} of a text on the command line is not UTF-8; convert "
+                "the text, or give it as a file"
+            ) from error
     return found

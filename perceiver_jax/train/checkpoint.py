@@ -10,7 +10,7 @@
 import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -49,6 +49,30 @@ class CheckpointConfig:
                 f"checkpoint.best_metric='{self.best_metric}' is no held-out metric of this run; "
                 f"there are {', '.join(metric_names)}"
             )
+
+
+class Newest(NamedTuple):
+    """The newest whole checkpoint of a workdir."""
+
+    step: int
+    config: Mapping[str, Any]
+    """resolved config that it was trained with"""
+
+
+def newest(workdir: Path) -> Newest | None:
+    """What a run in this workdir would go on from; None if it would begin.
+
+    Raises:
+        UserError: the checkpoint is damaged, or of another version.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        return None
+    checkpoints = Checkpoints(workdir)
+    try:
+        step = checkpoints.latest()
+        return None if step is None else Newest(step, checkpoints.config(step))
+    finally:
+        checkpoints.close()
 
 
 class Checkpoints:

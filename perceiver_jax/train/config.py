@@ -115,6 +115,25 @@ def write_card(workdir: Path, card: ModelCard, files: Mapping[str, bytes]) -> No
         _replace(workdir / CARD, json.dumps(to_dict(card), indent=2).encode())
 
 
+def check_same_card(workdir: Path, card: ModelCard, files: Mapping[str, bytes]) -> None:
+    """Compares classes and tokenizer with those that a run began with.
+
+    Raises:
+        UserError: they differ: what the run has learned would mean something else.
+    """
+    old, old_files = read_card(workdir)
+    changed = []
+    if old.text is not None and (old.text != card.text or dict(old_files) != dict(files)):
+        changed.append("the tokenizer")
+    if old.labels and old.labels != card.labels:
+        changed.append("the classes of the dataset")
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} changed since the run in {workdir} began; bring back what "
+            "was there, or choose another --workdir"
+        )
+
+
 def read_card(workdir: Path) -> tuple[ModelCard, dict[str, bytes]]:
     """What `write_card` wrote; of a run that wrote none, an empty card.
 

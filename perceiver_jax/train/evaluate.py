@@ -13,7 +13,7 @@ from perceiver_jax import models
 from perceiver_jax.config import from_dict
 from perceiver_jax.train import command_line, parallel
 from perceiver_jax.train.checkpoint import Checkpoints
-from perceiver_jax.train.config import ExperimentConfig
+from perceiver_jax.train.config import ExperimentConfig, read_card
 from perceiver_jax.train.evaluation import Evaluator
 
 
@@ -38,7 +38,7 @@ def evaluate(
     checkpoints = Checkpoints(workdir)
     found = checkpoints.find(step)
     config = from_dict(ExperimentConfig, checkpoints.config(found))
-    given = {"eval_split": split, "data_dir": data_dir}
+    given = {"eval_split": split, "data_dir": data_dir, "tokenizer": _own_tokenizer(workdir)}
     data = dataclasses.replace(config.data, **{k: v for k, v in given.items() if v is not None})
     config = dataclasses.replace(config, data=data)
     structure = models.skeleton(config.model)
@@ -50,6 +50,12 @@ def evaluate(
     params, stats = checkpoints.restore_model(found, like)
     checkpoints.close()
     return {"step": found} | evaluator.metrics(params, stats)
+
+
+def _own_tokenizer(workdir: Path) -> str | None:
+    """The tokenizer that the run keeps in its workdir, whatever lies where it once came from."""
+    card, files = read_card(workdir)
+    return str(workdir) if card.text is not None and files else None
 
 
 def main() -> None:

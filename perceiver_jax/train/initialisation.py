@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from perceiver_jax.card import ModelCard
 from perceiver_jax.config import setting, to_dict
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
@@ -31,8 +32,23 @@ NOT_THE_FUNCTION = (
     "implementation",
     "remat",
     "unroll",
+    "masked_rows",
+    "mask_queries",
 )
-"""Fields of an encoder or a decoder that parameters carry over to any value of."""
+"""Fields of an encoder or a decoder that parameters carry over to any value of.
+
+The last two say what padding gets, which nothing is trained on.
+"""
+
+
+SHAPES = (
+    "num_cross_attention_qk_channels",
+    "num_cross_attention_v_channels",
+    "num_self_attention_qk_channels",
+    "num_self_attention_v_channels",
+    "num_output_query_channels",
+)
+"""Fields whose None stands for a number that the shapes of arrays tell."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +104,12 @@ def initial_arrays(
     return taken
 
 
+def inherited(card: ModelCard, source: ModelCard, pretrained: PretrainedConfig) -> ModelCard:
+    """The card of a model that begins with other weights: their origin and licence are its own."""
+    origin = source.origin or str(pretrained.source)
+    return dataclasses.replace(card, origin=origin, licence=source.licence)
+
+
 def _taken(path: str, part: str) -> bool:
     return part == "model" or path.startswith("encoder/")
 
@@ -105,8 +127,10 @@ def _config_differences(
             yield f"{half}: a {type(old).__name__} there, a {type(new).__name__} here"
             continue
         before, after = to_dict(old), to_dict(new)
-        for field in before.keys() - set(NOT_THE_FUNCTION):
-            if before[field] != after[field]:
+        for field in before:
+            # What follows from other fields where it is None shows in the shapes of arrays.
+            open_ = field in SHAPES and None in (before[field], after[field])
+            if field not in NOT_THE_FUNCTION and before[field] != after[field] and not open_:
                 yield f"{half}.{field}: {before[field]!r} there, {after[field]!r} here"
 
 

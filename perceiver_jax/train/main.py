@@ -23,16 +23,17 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release
 from perceiver_jax.pretrained import open_source
 from perceiver_jax.train import command_line, parallel, state
-from perceiver_jax.train.checkpoint import Checkpoints
+from perceiver_jax.train.checkpoint import Checkpoints, newest
 from perceiver_jax.train.config import (
     ExperimentConfig,
     check_resumable,
+    check_same_card,
     make_workdir,
     write_card,
     write_config,
 )
 from perceiver_jax.train.evaluation import Evaluator
-from perceiver_jax.train.initialisation import initial_arrays
+from perceiver_jax.train.initialisation import inherited, initial_arrays
 from perceiver_jax.train.interruption import Interruption
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
@@ -57,6 +58,14 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         UserError: something outside the code is wrong: the data, the workdir, a loss that is no
             longer finite.
     """
+    with contextlib.ExitStack() as stack:
+        return _train(config, workdir, stack)
+
+
+def _train(
+    config: ExperimentConfig, workdir: Path, stack: contextlib.ExitStack
+) -> dict[str, float]:
+    """The run; what it opens is closed with the stack."""
     # ---- Config ---------------------------------------------------------------------------------
     task = cast(Task, config.task)
     task.check(config.model, config.data)
@@ -65,7 +74,21 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         "data.batch_size", config.data.batch_size, config.optimizer.accumulate
     )
 
-    # ---- Devices, data, model shapes ------------------------------------------------------------
+    # ---- Model shapes, and where to start: nothing large has been read or written yet -----------
+    skeleton = models.skeleton(config.model)
+    trained = config.optimizer.trained(skeleton.params)
+    earlier = newest(workdir)
+    initial: Params = {}
+    if earlier is not None:
+        check_resumable(earlier.config, config, earlier.step, workdir)
+        check_same_card(workdir, card, files)
+    elif config.pretrained.source is not None:
+        found = open_source(config.pretrained.source)
+        wanted = Release(config=config.model, arrays={}, card=card, files=files)
+        initial = initial_arrays(found, config.pretrained, wanted, skeleton)
+        card = inherited(card, found.card, config.pretrained)
+
+    # ---- Devices and data -----------------------------------------------------------------------
     mesh = parallel.make_mesh(config.parallel)
     batches = task.batches(
         config.data,
@@ -73,9 +96,6 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         seed=config.seed,
         shard=Shard(jax.process_index(), jax.process_count()),
     )
-
-    skeleton = models.skeleton(config.model)
-    trained = config.optimizer.trained(skeleton.params)
     evaluator = Evaluator(config, skeleton, mesh)
     config.checkpoint.check(evaluator.metric_names())
     make_workdir(workdir)
@@ -90,22 +110,18 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     abstract = jax.eval_shape(create_state)
     shardings = parallel.state_shardings(abstract, mesh, config.parallel)
     checkpoints = Checkpoints(workdir, config.checkpoint)
+    stack.callback(checkpoints.close)
     iterator = iterate(batches)
+    stack.callback(iterator.close)
     first_step = checkpoints.latest() or 0
     if first_step:
-        check_resumable(checkpoints.config(first_step), config, first_step, workdir)
         like = jax.tree.map(parallel.place, abstract, shardings)
         train_state, position = checkpoints.restore(first_step, like)
         iterator.set_state(dict(position))
     else:
-        initial = {}
-        if config.pretrained.source is not None:
-            found = open_source(config.pretrained.source)
-            wanted = Release(config=config.model, arrays={}, card=card, files=files)
-            initial = initial_arrays(found, config.pretrained, wanted, skeleton)
         train_state = jax.jit(create_state, out_shardings=shardings)()
         train_state = parallel.replaced(train_state, initial)
-    write_card(workdir, card, files)
+        write_card(workdir, card, files)
     write_config(workdir, config)
 
     # ---- Steps ----------------------------------------------------------------------------------
@@ -124,81 +140,78 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
     )
 
     # ---- Loop -----------------------------------------------------------------------------------
-    with contextlib.ExitStack() as stack:
-        interruption = stack.enter_context(Interruption())
-        stack.callback(checkpoints.close)
-        stack.callback(iterator.close)
-        writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
-        report = stack.enter_context(ProgressReport(config.num_steps, first_step))
+    interruption = stack.enter_context(Interruption())
+    writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
+    report = stack.enter_context(ProgressReport(config.num_steps, first_step))
+    report.line(
+        f"{described_size(skeleton.params, trained)}, {jax.device_count()} "
+        f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
+        f"workdir {workdir}"
+    )
+    stopwatch = Stopwatch()
+    held_out: dict[str, float] = {}
+    media = Media()
+    before: tuple[int, Any] | None = None
+    data = parallel.read_ahead(iterator, mesh)
+    for step in range(first_step + 1, config.num_steps + 1):
+        with stopwatch.waiting():
+            batch, position = next(data)
+        with jax.transfer_guard("disallow"):
+            train_state, metrics = train_step(train_state, batch)
+        # The device works on this step while the one before is looked at.
+        if before is not None:
+            check_finite(*before, workdir)
+        before = step, metrics
+        report.step(step)
+
+        last = step == config.num_steps
+        saving = step % config.checkpoint.every == 0 or last
+        row: dict[str, float] = {}
+        if step % config.log_every == 0 or last:
+            row |= tagged("train", check_finite(step, metrics, workdir))
+            row |= stopwatch.lap(step - first_step, config.data.batch_size)
+            report.metrics(step, row)
+        if step % config.eval_every == 0 or saving:
+            check_finite(step, metrics, workdir)
+            with stopwatch.paused():
+                held_out = evaluator.metrics(train_state.params, train_state.stats)
+                media = evaluator.show(train_state.params, train_state.stats)
+            row |= tagged("eval", held_out)
+            writer.media(step, media.images, media.texts)
+            report.line(f"step {step:,}  held-out  {described(held_out)}")
+            for line in media.lines:
+                report.line(line)
+        if row:
+            writer.scalars(step, row)
+        if saving:
+            with stopwatch.paused():
+                checkpoints.save(
+                    train_state,
+                    step=step,
+                    data=position,
+                    config=to_dict(config),
+                    metrics=held_out,
+                )
+        interruption.check()
+
+    # ---- Final evaluation: that of the last step, or anew where no step was left -------------
+    if not held_out:
+        held_out = evaluator.metrics(train_state.params, train_state.stats)
+        media = evaluator.show(train_state.params, train_state.stats)
+    checkpoints.wait()
+    writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
+    report.line(f"final  held-out  {described(held_out)}")
+    if jax.process_index() == 0:
+        plots = plot_curves(read_rows(writer.path), workdir / "plots")
+        for name, picture in media.images.items():
+            plots.append(workdir / "plots" / f"{name}.png")
+            save_picture(picture, plots[-1])
         report.line(
-            f"{described_size(skeleton.params, trained)}, {jax.device_count()} "
-            f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
-            f"workdir {workdir}"
+            f"plots        {', '.join(path.name for path in plots)} in {workdir / 'plots'}\n"
+            f"metrics      {writer.path}\n"
+            f"tensorboard  tensorboard --logdir {workdir / 'tensorboard'}\n"
+            f"model        perceiver_jax.load_checkpoint({str(workdir)!r})"
         )
-        stopwatch = Stopwatch()
-        held_out: dict[str, float] = {}
-        media = Media()
-        before: tuple[int, Any] | None = None
-        data = parallel.read_ahead(iterator, mesh)
-        for step in range(first_step + 1, config.num_steps + 1):
-            with stopwatch.waiting():
-                batch, position = next(data)
-            with jax.transfer_guard("disallow"):
-                train_state, metrics = train_step(train_state, batch)
-            # The device works on this step while the one before is looked at.
-            if before is not None:
-                check_finite(*before, workdir)
-            before = step, metrics
-            report.step(step)
-
-            last = step == config.num_steps
-            saving = step % config.checkpoint.every == 0 or last
-            row: dict[str, float] = {}
-            if step % config.log_every == 0 or last:
-                row |= tagged("train", check_finite(step, metrics, workdir))
-                row |= stopwatch.lap(step - first_step, config.data.batch_size)
-                report.metrics(step, row)
-            if step % config.eval_every == 0 or saving:
-                check_finite(step, metrics, workdir)
-                with stopwatch.paused():
-                    held_out = evaluator.metrics(train_state.params, train_state.stats)
-                    media = evaluator.show(train_state.params, train_state.stats)
-                row |= tagged("eval", held_out)
-                writer.media(step, media.images, media.texts)
-                report.line(f"step {step:,}  held-out  {described(held_out)}")
-                for line in media.lines:
-                    report.line(line)
-            if row:
-                writer.scalars(step, row)
-            if saving:
-                with stopwatch.paused():
-                    checkpoints.save(
-                        train_state,
-                        step=step,
-                        data=position,
-                        config=to_dict(config),
-                        metrics=held_out,
-                    )
-            interruption.check()
-
-        # ---- Final evaluation: that of the last step, or anew where no step was left -------------
-        if not held_out:
-            held_out = evaluator.metrics(train_state.params, train_state.stats)
-            media = evaluator.show(train_state.params, train_state.stats)
-        checkpoints.wait()
-        writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
-        report.line(f"final  held-out  {described(held_out)}")
-        if jax.process_index() == 0:
-            plots = plot_curves(read_rows(writer.path), workdir / "plots")
-            for name, picture in media.images.items():
-                plots.append(workdir / "plots" / f"{name}.png")
-                save_picture(picture, plots[-1])
-            report.line(
-                f"plots        {', '.join(path.name for path in plots)} in {workdir / 'plots'}\n"
-                f"metrics      {writer.path}\n"
-                f"tensorboard  tensorboard --logdir {workdir / 'tensorboard'}\n"
-                f"model        perceiver_jax.load_checkpoint({str(workdir)!r})"
-            )
     return held_out
 
 

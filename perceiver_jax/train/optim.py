@@ -98,6 +98,12 @@ class OptimizerConfig:
                         f"this model; its paths begin with {', '.join(_beginnings(paths))}"
                     )
         frozen = matching(paths, self.frozen)
+        for pattern in factors:
+            if matching(paths, [pattern]) <= frozen:
+                raise UserError(
+                    f"optimizer.learning_rate_factors has '{pattern}', and all that it is found in "
+                    "is frozen; leave out one or the other"
+                )
         if len(frozen) == len(paths):
             raise UserError(
                 f"optimizer.frozen={self.frozen} freezes every parameter; leave some to train"

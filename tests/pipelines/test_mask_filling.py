@@ -28,6 +28,16 @@ def greedy(model, ids, place):
     return float(np.exp(first[best] + log_probabilities(model, filled)[place + 1, 6:].max()))
 
 
+def merged(found):
+    """{word: its largest probability}, the best first, without blanks."""
+    words = {}
+    for text, probability in found:
+        word = " ".join(text.split())
+        if word:
+            words[word] = max(probability, words.get(word, 0.0))
+    return dict(sorted(words.items(), key=lambda item: -item[1]))
+
+
 @pytest.fixture(scope="module")
 def of_words(text_release, tmp_path_factory):
     """A model with a trained tokenizer."""
@@ -45,9 +55,9 @@ def test_one_mask_is_filled_with_the_most_probable_tokens(of_words):
     (place,) = np.flatnonzero(ids == fill.mask_id)
     want = np.exp(log_probabilities(of_words.model(), ids)[place])
     want[list(fill.tokenizer.special_ids)] = 0
-    order = np.argsort(-want)[:4]
-    assert [f.text for f in fills] == [fill.tokenizer.decode([i]).strip() for i in order]
-    np.testing.assert_allclose([f.probability for f in fills], want[order], rtol=1e-4)
+    words = merged((fill.tokenizer.decode([i]), want[i]) for i in np.argsort(-want)[:8])
+    assert [f.text for f in fills] == list(words)[:4]
+    np.testing.assert_allclose([f.probability for f in fills], list(words.values())[:4], rtol=1e-4)
 
 
 def test_masks_in_a_row_are_filled_one_given_the_other(text_release):
@@ -56,19 +66,24 @@ def test_masks_in_a_row_are_filled_one_given_the_other(text_release):
     (fills,) = fill("ab[MASK][MASK]cd", top=3)
     before, after = ids_of("ab"), ids_of("cd")
     model = released.model()
-    ids = np.concatenate([before, [3, 3], after])
-    first = log_probabilities(model, ids)[2]
-    scores = {}
+    first = log_probabilities(model, np.concatenate([before, [3, 3], after]))[2]
+    scores = []
     for a in np.argsort(-first[6:])[:3] + 6:
         second = log_probabilities(model, np.concatenate([before, [a, 3], after]))[3]
-        for b in np.argsort(-second[6:])[:3] + 6:
-            scores[bytes([a - 6, b - 6])] = first[a] + second[b]
-    best = sorted(scores.items(), key=lambda item: -item[1])[:3]
-    want = [text.decode(errors="replace").strip() for text, _ in best]
-    assert [f.text for f in fills] == want
-    np.testing.assert_allclose(
-        [f.probability for f in fills], [np.exp(score) for _, score in best], rtol=1e-4
-    )
+        for b in np.argsort(-second[6:])[:6] + 6:
+            text = bytes([a - 6, b - 6]).decode(errors="replace")
+            scores.append((text, np.exp(first[a] + second[b])))
+    words = merged(scores)
+    assert [f.text for f in fills] == list(words)[:3]
+    np.testing.assert_allclose([f.probability for f in fills], list(words.values())[:3], rtol=1e-4)
+
+
+def test_a_word_is_named_once_whatever_its_spaces(of_words):
+    (fills,) = MaskFilling(of_words)("the [MASK] sat", top=200)
+    words = [f.text for f in fills]
+    assert len(set(words)) == len(words) > 100
+    assert all(word and word == word.strip() for word in words)
+    assert all(f.probability > 0 for f in fills)
 
 
 def test_a_lone_mask_is_a_word_of_any_length_to_a_model_of_bytes(text_release):

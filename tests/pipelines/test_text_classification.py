@@ -9,6 +9,7 @@ import pytest
 from perceiver_jax import run
 from perceiver_jax.card import ModelCard, TextPreprocessing
 from perceiver_jax.errors import UserError
+from perceiver_jax.pipelines import text_classification
 from perceiver_jax.pipelines.text_classification import TextClassification
 
 CARD = ModelCard(labels=("bad", "fair", "good"), text=TextPreprocessing())
@@ -34,7 +35,7 @@ def test_labels_are_the_models_probabilities(released):
 
 
 def test_a_long_text_is_read_in_windows(released):
-    found = TextClassification(released).probabilities(LONG)
+    (found,) = TextClassification(released).probabilities([LONG])
     windows = ["".join(part) for part in np.array_split(list(LONG), -(-len(LONG) // 64))]
     assert len(windows) == 4
     want = np.mean([probabilities(released.model(), part) for part in windows], axis=0)
@@ -46,15 +47,28 @@ def test_more_windows_than_a_batch_are_read_as_well(released):
     windows = ["".join(part) for part in np.array_split(list(text), -(-len(text) // 64))]
     assert len(windows) > 8
     want = np.mean([probabilities(released.model(), part) for part in windows], axis=0)
-    found = TextClassification(released).probabilities(text)
+    (found,) = TextClassification(released).probabilities([text])
     np.testing.assert_allclose(found, want, atol=1e-6)
 
 
 def test_a_padded_text_is_judged_as_it_is_alone(released):
     classify = TextClassification(released)
     np.testing.assert_allclose(
-        classify.probabilities("a"), probabilities(released.model(), "a"), atol=1e-6
+        *classify.probabilities(["a"]), probabilities(released.model(), "a"), atol=1e-6
     )
+
+
+def test_texts_are_read_together_and_come_out_in_order(released, monkeypatch):
+    texts = [LONG[:n] for n in (5, 150, 9, 64, 200, 1, 12, 13, 14, 15, 16)]
+    calls = []
+    predict = text_classification._predict
+    monkeypatch.setattr(text_classification, "_predict", lambda *x: calls.append(1) or predict(*x))
+    classify = TextClassification(released)
+    found = list(classify.probabilities(texts))
+    assert len(found) == len(texts) and len(calls) == 2
+    for text, row in zip(texts, found, strict=True):
+        (alone,) = classify.probabilities([text])
+        np.testing.assert_allclose(row, alone, atol=1e-6)
 
 
 def test_an_empty_text_has_no_class(released):

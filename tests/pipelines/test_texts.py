@@ -110,6 +110,11 @@ def test_no_text_and_empty_texts_are_refused(tmp_path):
         read_text(tmp_path / "missing")
 
 
+def test_undecodable_bytes_of_a_command_line_are_refused():
+    with pytest.raises(UserError, match="character 3 of a text on the command line is not UTF-8"):
+        gather_texts(["ab" + b"\xff".decode("utf-8", "surrogateescape")])
+
+
 def test_bytes_that_are_not_utf_8_are_named(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes("für".encode("latin-1"))

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from interop import FORMATS
+from interop.expressible import nearest
 from perceiver_jax import models
 from perceiver_jax.card import ModelCard, TextPreprocessing
 from perceiver_jax.errors import UserError
@@ -94,3 +96,38 @@ def test_ids_of_another_tokenizer_are_refused(pretrained):
 
 def test_weights_of_an_unknown_tokenizer_are_taken(pretrained):
     assert take(dataclasses.replace(pretrained, card=ModelCard()), pretrained.config, "model")
+
+
+def small_published():
+    """DeepMind's language model with few channels, the decoder with those of Hugging Face."""
+    published = models.language_perceiver()
+    sizes = {"max_seq_len": 16}
+    encoder = dataclasses.replace(
+        published.encoder,
+        num_input_channels=8,
+        num_cross_attention_qk_channels=16,
+        num_cross_attention_v_channels=16,
+        num_self_attention_qk_channels=16,
+        num_self_attention_v_channels=16,
+        num_self_attention_layers_per_block=2,
+        **sizes,
+    )
+    decoder = dataclasses.replace(published.decoder, num_cross_attention_v_channels=8, **sizes)
+    return dataclasses.replace(
+        published, encoder=encoder, decoder=decoder, num_latents=4, num_latent_channels=16
+    )
+
+
+@pytest.mark.parametrize("name", ["deepmind", "huggingface", "krasserm"])
+def test_the_language_model_of_a_format_starts_ours(name, random_model):
+    """Padding is treated in another way there, and channels may be written out."""
+    module, ours = FORMATS[name], small_published()
+    theirs = module.config(module.settings(nearest(module, ours)[0]))
+    halves = {
+        half: dataclasses.replace(getattr(ours, half), activation=getattr(theirs, half).activation)
+        for half in ("encoder", "decoder")
+    }
+    ours = dataclasses.replace(ours, **halves)
+    found = release(random_model(lambda: models.build(theirs, jax.random.key(0))))
+    for part in ("model", "encoder"):
+        assert take(dataclasses.replace(found, card=BYTES), ours, part)

@@ -1,6 +1,7 @@
 """Pretrain, train a new decoder on the frozen encoder, unfreeze: whole runs one from the other."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.pretrained import open_source
 from perceiver_jax.train import state
 from perceiver_jax.train.config import CARD
+from perceiver_jax.train.evaluate import evaluate
 from perceiver_jax.train.initialisation import PretrainedConfig
 from perceiver_jax.train.main import train
 from perceiver_jax.train.optim import OptimizerConfig, make_optimizer
@@ -149,3 +151,70 @@ def test_a_damaged_card_is_a_clear_error(folder, tmp_path):
         open_source(str(tmp_path / "run"))
     (tmp_path / "run" / CARD).unlink()
     assert open_source(str(tmp_path / "run")).card.text is None
+
+
+@pytest.fixture(scope="module")
+def own_tokenizer(folder):
+    """A run with a trained tokenizer: its config, its workdir and the tokenizer's file."""
+    from perceiver_jax.data.text.train_tokenizer import train as train_tokenizer
+
+    path = folder / "tokenizer.json"
+    texts = ["The happy dog likes the house.", "The sad cat hates the barn."] * 3
+    train_tokenizer(texts, vocab_size=270, lowercase=False).save(str(path))
+    config = language_model(folder / "rows", data={"tokenizer": str(path)})
+    sizes = {"vocab_size": 270}
+    model = dataclasses.replace(
+        config.model,
+        encoder=dataclasses.replace(config.model.encoder, **sizes),
+        decoder=dataclasses.replace(config.model.decoder, **sizes),
+    )
+    config = dataclasses.replace(config, model=model)
+    train(config, folder / "own")
+    return config, folder / "own", path
+
+
+def test_a_run_keeps_its_tokenizer_and_is_evaluated_by_it(own_tokenizer):
+    _, workdir, path = own_tokenizer
+    assert (workdir / "tokenizer.json").read_bytes() == path.read_bytes()
+    before = evaluate(workdir)
+    away = path.rename(path.with_suffix(".away"))
+    try:
+        assert evaluate(workdir) == before
+    finally:
+        away.rename(path)
+
+
+def test_a_run_does_not_go_on_with_another_tokenizer(own_tokenizer):
+    from perceiver_jax.data.text.tokenizers import load_tokenizer
+
+    config, workdir, path = own_tokenizer
+    kept = path.read_bytes()
+    tree = json.loads(kept)
+    a, b = list(tree["model"]["vocab"])[100:102]
+    tree["model"]["vocab"][a], tree["model"]["vocab"][b] = (
+        tree["model"]["vocab"][b],
+        tree["model"]["vocab"][a],
+    )
+    path.write_text(json.dumps(tree))
+    load_tokenizer.cache_clear()
+    try:
+        with pytest.raises(UserError, match="the tokenizer changed since the run"):
+            train(dataclasses.replace(config, num_steps=6), workdir)
+        assert (workdir / "tokenizer.json").read_bytes() == kept
+    finally:
+        path.write_bytes(kept)
+        load_tokenizer.cache_clear()
+
+
+def test_origin_and_licence_of_weights_go_with_what_began_with_them(folder, second):
+    card = open_source(str(second)).card
+    assert "from weights: trained with perceiver_jax on synthetic" in card.origin
+
+
+def test_a_source_that_is_not_there_is_one_sentence_before_any_data_is_read(
+    folder, tmp_path, capsys
+):
+    config = classifier(tmp_path / "rows", pretrained=pretrained(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="there is no workdir"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "rows").exists()

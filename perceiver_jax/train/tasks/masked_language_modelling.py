@@ -28,7 +28,8 @@ class MaskedLanguageModelling:
     max_predictions: int | None = setting(
         None,
         "most masked tokens of a row that are predicted, the first ones: the decoder is asked for "
-        "no others, which saves most of its work; None: it is asked about every position",
+        "no others, which saves most of its work, in training and in evaluation; None: it is asked "
+        "for every position",
     )
     predict_samples: tuple[str, ...] = setting(
         (),
