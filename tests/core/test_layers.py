@@ -10,6 +10,7 @@ from perceiver_jax import params
 from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.layers import (
     SCANNED_FROM,
+    SCANNED_FROM_IN_INFERENCE,
     CrossAttentionLayer,
     SelfAttentionBlock,
     SelfAttentionLayer,
@@ -144,6 +145,7 @@ def test_residual_dropout_zeroes_whole_elements_of_each_branch(random_model, cal
 def scanned_from_three(monkeypatch):
     """Shallow blocks are scanned like deep ones, but compile sooner when written out."""
     monkeypatch.setattr("perceiver_jax.core.layers.SCANNED_FROM", 3)
+    monkeypatch.setattr("perceiver_jax.core.layers.SCANNED_FROM_IN_INFERENCE", 3)
 
 
 def assert_same_value_and_gradients(some, other, key):
@@ -186,13 +188,22 @@ def test_remat_recomputes_and_changes_nothing(
     assert_same_value_and_gradients(plain, remat, KEY)
 
 
-@pytest.mark.parametrize("num_layers", [SCANNED_FROM - 1, SCANNED_FROM, 3 * SCANNED_FROM])
-def test_a_deep_block_is_one_scanned_layer(random_model, equations, num_layers):
+@pytest.mark.parametrize(
+    "key, num_layers, deep",
+    [
+        (KEY, SCANNED_FROM - 1, False),
+        (KEY, SCANNED_FROM, True),
+        (KEY, 3 * SCANNED_FROM, True),
+        (None, 3 * SCANNED_FROM, False),
+        (None, SCANNED_FROM_IN_INFERENCE, True),
+    ],
+)
+def test_a_deep_block_is_one_scanned_layer(random_model, equations, key, num_layers, deep):
+    """On CPU only a very deep one without a key, where stacking parameters takes time."""
     block = random_model(block_builder(num_layers))
-    jaxpr = jax.make_jaxpr(lambda b, x: b(x))(block, jnp.asarray(LATENTS))
+    jaxpr = jax.make_jaxpr(lambda b, x: b(x, key=key))(block, jnp.asarray(LATENTS))
     products = [e for e in equations(jaxpr) if e.primitive.name == "dot_general"]
     in_one_layer = 8
-    deep = num_layers >= SCANNED_FROM
     assert len(products) == in_one_layer * (1 if deep else num_layers)
     assert ("scan" in [e.primitive.name for e in equations(jaxpr)]) == deep
 

@@ -66,8 +66,9 @@ def open_rows(
     return PreparedRows(prepare(documents, tokenizer, plan, into=into, what=what))
 
 
+@functools.lru_cache(maxsize=8)
 def class_names(config: TextDataConfig) -> tuple[str, ...]:
-    """Names of the classes of a dataset, in the order of their labels.
+    """Names of the classes of a dataset, in the order of their labels, looked up once.
 
     Raises:
         DatasetError: it is not there, or has no labels.
@@ -83,9 +84,15 @@ def masked_batches(
     What is masked in evaluation depends on the seed and the row alone.
 
     Raises:
-        DatasetError: the dataset is not there, or not what the config says.
+        DatasetError: the dataset is not there, or not what the config says; or `soft_labels`,
+            which are of classes, are asked for.
         TokenizerError: the tokenizer lacks a token that is needed.
     """
+    if config.soft_labels:
+        raise DatasetError(
+            "soft_labels=True is for classification: masked language modelling reads no labels; "
+            "set --config.data.soft_labels=False"
+        )
     tokenizer = open_tokenizer(config)
     masking = make_masking(tokenizer, fraction=config.mask_fraction, whole_words=config.whole_words)
     transform = _MaskedRow(masking, _Framing.of(config, tokenizer), seed)

@@ -4,13 +4,16 @@
   `train-00000-of-00002.parquet`. 'all' is every file, in the order of their paths.
 - A slice in percent is a part of a split's documents: 'all[:90%]', 'all[90%:]'. Where there is but
   one document it is a part of its text.
-- Labels are integers from 0, or texts, whose classes are sorted; negative ones mean "none". Classes
-  are those of all files, so that all splits agree on them.
+- Labels are integers from 0, also written as 1.0, where negative ones mean "none"; or texts, whose
+  classes are sorted, numbers among them by their value. Classes are those of all files, so that all
+  splits agree on them.
 """
 
 import dataclasses
 import functools
+import hashlib
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from perceiver_jax.data.text.file_splits import Split, find_files, of_split
 from perceiver_jax.data.text.readers import Record
 
 _MAX_CLASSES = 2**16
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 class FileDocuments:
@@ -40,13 +44,24 @@ class FileDocuments:
     def __init__(self, path: str, split: str, config: TextDataConfig, *, labels: bool):
         self._path, self._config, self._labels = path, config, labels
         self._split = Split.parse(split)
-        root, self._files = find_files(path)
-        self._chosen = of_split(self._files, root, self._split.name)
+        self._root, self._files = find_files(path)
+        self._chosen = of_split(self._files, self._root, self._split.name)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See `Documents`; files are read for this, since equal names, sizes and times prove nothing.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        config = self._config
         fields = (config.text_field, config.label_field, config.document_per_line)
-        self.fingerprint = fingerprint(
-            *("files", 1, dataclasses.asdict(self._split), fields, config.encoding_errors, labels),
-            # Classes are those of all files.
-            [_state(file, root) for file in (self._files if labels else self._chosen)],
+        split = dataclasses.asdict(self._split)
+        # Classes are those of all files.
+        files = self._files if self._labels else self._chosen
+        return fingerprint(
+            *("files", 2, split, fields, config.encoding_errors, self._labels),
+            [(file.relative_to(self._root).as_posix(), _digest(file)) for file in files],
         )
 
     @property
@@ -68,7 +83,7 @@ class FileDocuments:
         }
         found.discard(None)
         if all(isinstance(label, str) for label in found):
-            return tuple(sorted(found))  # pyright: ignore[reportArgumentType]
+            return tuple(sorted(found, key=_place))  # pyright: ignore[reportArgumentType]
         if all(isinstance(label, int) and label < _MAX_CLASSES for label in found):
             return tuple(str(i) for i in range(max(found) + 1))  # pyright: ignore
         shown = ", ".join(sorted(repr(label) for label in found)[:5])
@@ -108,7 +123,7 @@ class FileDocuments:
         """Records with their number in the file, from 1."""
         kind, errors = readers.suffix(file) or "", self._config.encoding_errors
         if kind == ".parquet":
-            records = readers.parquet_records(file, fields)
+            records = readers.parquet_records(file, fields, errors)
         elif kind.startswith(".jsonl"):
             records = readers.json_records(file, errors)
         else:
@@ -162,6 +177,9 @@ def _label(record: Record, name: str) -> int | str | None:
         DatasetError: it is of another type.
     """
     label = record.get(name)
+    # What columns of integers become where some rows have none.
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
     if isinstance(label, int):
         return None if label < 0 else int(label)
     if label is None or isinstance(label, str):
@@ -172,13 +190,21 @@ def _label(record: Record, name: str) -> int | str | None:
     )
 
 
+def _place(name: str) -> tuple[bool, float, str]:
+    """Where a class stands among others: numbers by their value, '2' before '10', then texts."""
+    number = _NUMBER.fullmatch(name) is not None
+    return not number, float(name) if number else 0.0, name
+
+
 def _known(file: Path, record: Record) -> str:
     if readers.suffix(file) == ".parquet":
         return ", ".join(readers.parquet_fields(file))
     return ", ".join(record) or "none"
 
 
-def _state(file: Path, root: Path) -> tuple[str, int, int]:
-    """What tells that a file has changed."""
-    state = file.stat()
-    return file.relative_to(root).as_posix(), state.st_size, state.st_mtime_ns
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error

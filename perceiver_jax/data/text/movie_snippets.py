@@ -143,16 +143,22 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
         )
     contents = archive
     for member in _MEMBERS:
-        with tarfile.open(fileobj=io.BytesIO(contents)) as tar:
-            file = tar.extractfile(member)
-            assert file is not None, "the archive with this SHA-256 has this file"
-            contents = file.read()
+        contents = _member(contents, member)
     path = _path(data_dir)
     try:
         write_whole(path, contents)
     except OSError as error:
         raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
     return path
+
+
+def _member(archive: bytes, name: str) -> bytes:
+    """Contents of a file in a tar file."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        file = tar.extractfile(name) if name in tar.getnames() else None
+        if file is None:
+            raise DatasetError(f"{ARCHIVE} has no file {name}; nothing was written")
+        return file.read()
 
 
 def _read(path: Path) -> bytes:

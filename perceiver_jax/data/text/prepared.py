@@ -2,7 +2,8 @@
 
 - A folder per combination of documents, tokenizer, layout and lengths: `about.json` and flat files.
 - A folder is written under a temporary name and renamed when it is whole. Processes that prepare
-  the same at once each write their own, and the first to end is kept.
+  the same at once each write their own, and the first to end is kept. What a killed one left is
+  removed when the same is prepared a day later.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,12 +23,14 @@ from rich.status import Status
 
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import Document, Documents, fingerprint
-from perceiver_jax.data.text.layouts import LAYOUTS, EncodedDocument
+from perceiver_jax.data.text.layouts import LAYOUTS, EncodedDocument, TokenKind
 from perceiver_jax.data.text.tokenizers import Tokenizer
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MAX_DOCUMENTS, _MAX_CHARACTERS = 256, 2**20
 """Given to the tokenizer at once; one long document may have more."""
+_ABANDONED = 24 * 3600.0
+"""Seconds without a write after which a preparation counts as killed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,7 @@ def prepare(
     print(f"preparing {what} in {folder}", file=sys.stderr)
     temporary = into / f".{folder.name}-{uuid.uuid4().hex}"
     try:
+        _remove_abandoned(into, folder.name)
         temporary.mkdir(parents=True)
         with Console(stderr=True).status("") as status:
             _write(documents, tokenizer, plan, temporary, what, status)
@@ -142,6 +147,17 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _remove_abandoned(into: Path, name: str) -> None:
+    for left in into.glob(f".{name}-*"):
+        try:
+            # A folder's own time does not change while its files grow.
+            written = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+        except OSError:
+            continue  # another process removes or publishes it
+        if time.time() - written > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -186,7 +202,12 @@ class _Counts:
 def _encoded(
     documents: Iterable[Document], tokenizer: Tokenizer, counts: _Counts
 ) -> Iterator[EncodedDocument]:
-    """Documents as tokens; those without any are counted and left out."""
+    """Documents as tokens; those without any are counted and left out.
+
+    Special tokens that a text becomes, such as that of unknown characters, are no part of words.
+    """
+    special = np.zeros(tokenizer.vocab_size, bool)
+    special[list(tokenizer.special_ids)] = True
     for batch in _batched(documents):
         encoded = tokenizer.encode_words([document.text for document in batch])
         for document, (ids, starts_word) in zip(batch, encoded, strict=True):
@@ -194,7 +215,7 @@ def _encoded(
             if not len(ids) or document.text.isspace():
                 counts.empty += 1
                 continue
-            kinds = starts_word.astype(np.uint8)
+            kinds = np.where(special[ids], TokenKind.SPECIAL, starts_word).astype(np.uint8)
             yield EncodedDocument(ids, kinds, document.label, document.target)
 
 

@@ -16,6 +16,8 @@ from perceiver_jax.data.sources import DatasetError
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
 Record = Mapping[str, Any]
 Errors = Literal["strict", "replace"]
+_PARQUET_ERRORS = (OSError, ValueError, NotImplementedError)
+"""Bases of pyarrow's errors for files that are damaged, or of a kind that it does not know."""
 
 
 def suffix(path: Path) -> str | None:
@@ -51,6 +53,19 @@ def lines(path: Path, errors: Errors) -> Iterator[str]:
             yield text.removesuffix("\n").removesuffix("\r")
 
 
+def text_lines(text: str) -> list[str]:
+    """Lines of a text, divided like those of a file by `lines`: at line feeds alone.
+
+    A byte order mark at its beginning is left out.
+
+    Differs: `str.splitlines` also divides at form feeds, U+2028 and others, which texts hold.
+    """
+    found = text.removeprefix("\ufeff").split("\n")
+    if not found[-1]:  # a line feed ends a line, and begins none
+        found.pop()
+    return [line.removesuffix("\r") for line in found]
+
+
 def json_records(path: Path, errors: Errors) -> Iterator[Record]:
     """The object on each line of a .jsonl file; empty lines are left out.
 
@@ -69,19 +84,51 @@ def json_records(path: Path, errors: Errors) -> Iterator[Record]:
         yield record
 
 
-def parquet_records(path: Path, fields: tuple[str, ...]) -> Iterator[Record]:
+def parquet_records(path: Path, fields: tuple[str, ...], errors: Errors) -> Iterator[Record]:
     """Rows of a .parquet file, with those of the fields that it has.
 
     Raises:
-        DatasetError: it cannot be read, or the package pyarrow is not installed.
+        DatasetError: it cannot be read or decoded, or the package pyarrow is not installed.
     """
     file = _parquet_file(path)
-    columns = [name for name in fields if name in file.schema_arrow.names]
+    names = [name for name in fields if name in file.schema_arrow.names]
+    first = 1
+    for batch in _batches(file, names, path):
+        columns = [
+            _values(batch.column(name), errors, f"{path}, record", first, f"field '{name}',")
+            for name in names
+        ]
+        for i in range(batch.num_rows):
+            yield {name: column[i] for name, column in zip(names, columns, strict=True)}
+        first += batch.num_rows
+
+
+def _batches(file: Any, names: list[str], path: Path) -> Iterator[Any]:
     try:
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            yield from batch.to_pylist() if columns else ({} for _ in range(batch.num_rows))
-    except (OSError, ValueError) as error:
+        yield from file.iter_batches(batch_size=1024, columns=names)
+    except _PARQUET_ERRORS as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def _values(column: Any, errors: Errors, where: str, first: int, field: str) -> list[Any]:
+    """Values of a column of which the first is of record `first`."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        pass  # pyarrow decodes strictly: whether that is an error, and of which record, is our say
+    except _PARQUET_ERRORS as error:
+        raise DatasetError(f"{where}s from {first}, {field} cannot be read: {error}") from error
+    try:
+        encoded = column.cast("binary").to_pylist()
+    except _PARQUET_ERRORS as error:
+        raise DatasetError(
+            f"{where}s from {first}, {field} hold text that is not UTF-8 inside of "
+            f"{column.type}; convert the file"
+        ) from error
+    return [
+        value if value is None else decoded(value, errors, f"{where} {number}, {field}")
+        for number, value in enumerate(encoded, first)
+    ]
 
 
 def num_parquet_records(path: Path) -> int:
@@ -112,7 +159,7 @@ def _parquet_file(path: Path) -> Any:
         ) from None
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
+    except _PARQUET_ERRORS as error:
         raise DatasetError(f"{path} cannot be read as parquet: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """SentencePiece models: a `.model` file, with the special tokens that are in it."""
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,11 @@ from perceiver_jax.data.text.tokenizers import (
 
 _SPACE = "\u2581"
 """How pieces spell a space."""
+_NO_PREFIX, _PREFIX = b"\x1a\x02\x18\x00", b"\x1a\x02\x18\x01"
+"""Behind a model: `normalizer_spec.add_dummy_prefix` is false, or true, whatever it was before.
+
+A model file is a protocol buffer, and of a field that comes twice the last one holds.
+"""
 
 
 class SentencePieceTokenizer:
@@ -75,11 +81,31 @@ class SentencePieceTokenizer:
         return starts
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        """See `Tokenizer`; spaces before a mask are part of what it hides."""
+        """See `Tokenizer`; a space before a mask is part of what it hides.
+
+        With the pieces of what was hidden in its place, the ids are those of the whole text.
+        """
         mask_id = required_token(self, "mask", "a text with masks")
         mask = self._model.id_to_piece(mask_id)
-        parts = text.replace(MASK_TEXT, mask).split(mask)
-        return join_with_masks([self.encode(part) for part in parts], mask_id)
+        first, *others = text.replace(MASK_TEXT, mask).split(mask)
+        if not others:
+            return self.encode(first)
+        *inner, last = others
+        parts = [self.encode(first.removesuffix(" "))]
+        parts += [self._encode_after_mask(part.removesuffix(" ")) for part in inner]
+        return join_with_masks([*parts, self._encode_after_mask(last)], mask_id)
+
+    def _encode_after_mask(self, part: str) -> np.ndarray:
+        """Ids of what goes on with a word, or begins another one: only that has a space."""
+        goes_on, begins = self._inner_models
+        spaced = part[:1].isspace()
+        return np.array(begins.encode(part[1:]) if spaced else goes_on.encode(part), np.int32)
+
+    @functools.cached_property
+    def _inner_models(self) -> tuple[Any, Any]:
+        """The model without a space put before texts, and with one."""
+        model = self.files["tokenizer.model"]
+        return tuple(_parse(self.name, Path(self.name), model + x) for x in (_NO_PREFIX, _PREFIX))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """See `Tokenizer`."""

@@ -2,7 +2,8 @@
 
 - `ByteTokenizer` needs no files; `fast_tokenizer` and `sentencepiece_tokenizer` read foreign ones.
 - Words, for whole-word masking: whitespace belongs to the word that follows it.
-- Text never becomes a special token, whatever it spells; `encode_with_masks` is the exception.
+- Text that spells a special token does not become it, except in `encode_with_masks`, and in
+  SentencePiece models that define it as a symbol of texts: these find it in every text.
 """
 
 import functools
@@ -47,14 +48,14 @@ class Tokenizer(Protocol):
     sep_id: int | None
     eos_id: int | None
     special_ids: frozenset[int]
-    """ids that stand for no text"""
+    """ids that stand for no text, or for unknown text: never predicted, never put in at random"""
     fingerprint: str
     """SHA-256 of everything that shapes the ids, in hexadecimal digits"""
     files: Mapping[str, bytes]
     """what `tokenizer_from_files` needs to make it again, the main file first; none for bytes"""
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids of a text, [n] int32, without special tokens."""
+        """Ids of a text, [n] int32; no special tokens are put around it."""
         ...
 
     def encode_words(self, texts: Sequence[str]) -> list[Encoded]:
