@@ -9,7 +9,7 @@ python -m benchmarks 'imagenet_a/forward/*' --rounds 21 --out forward.json
 - Both have the same parameters, carried over by `interop`; outputs are compared in the same run,
   and where they differ the case fails.
 - CPU, float32, as many threads as each framework takes by itself. Peak memory is that of the whole
-  process, with its framework, loading and compilation.
+  process, with its framework, loading and compilation. Compile times are without a cache.
 - The last thing printed is a table in Markdown; the JSON file has every single time.
 """
 
@@ -27,7 +27,7 @@ from benchmarks.cases import CASES, MODELS, Case
 from perceiver_jax.command import run_command
 from perceiver_jax.errors import UserError
 
-TABLE_WIDTH = 180
+TABLE_WIDTH = 200
 """Characters; a table in Markdown must not be folded to the width of a terminal."""
 
 

@@ -1,13 +1,14 @@
 """The cases: which model does what, against whom; a case is added by one entry of `CASES`."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.workload import Kind, Workload
+from benchmarks.workload import Data, Kind, Workload
 from configs import mnist
 from interop.formats import lucidrains
 from perceiver_jax.config import from_dict
-from perceiver_jax.models import PerceiverConfig, imagenet_fourier
+from perceiver_jax.models import PerceiverConfig, imagenet_fourier, language_perceiver
 from perceiver_jax.train.config import ExperimentConfig
 
 
@@ -17,41 +18,77 @@ class Model:
 
     Attributes:
         config: what it is made of.
-        input_shape: [*grid, c] of one input.
+        data: what it takes.
+        input_shape: [*grid, c] of one image, or [M] of the ids of one text.
     """
 
     config: PerceiverConfig
+    data: Data
     input_shape: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that it tells apart; of a language model, its vocabulary."""
+        decoder: Any = self.config.decoder
+        return decoder.num_classes if self.data == "images" else decoder.vocab_size
 
     def tiny(self) -> "Model":
         """The same kind of model in a size that tests can afford."""
-        encoder, decoder = self.config.encoder, self.config.decoder
-        input_shape = (8, 8, self.input_shape[-1])
+        encoder = self.config.encoder
+        input_shape, halves = TINY[self.data](self)
         num_blocks = min(2, encoder.num_self_attention_blocks)
-        smaller: dict[str, Any] = {
+        layers: dict[str, Any] = {
             "num_self_attention_layers_per_block": 1,
             "num_self_attention_blocks": num_blocks,
             "num_cross_attention_layers": min(num_blocks, encoder.num_cross_attention_layers),
         }
-        if hasattr(encoder, "image_shape"):
-            smaller["image_shape"] = input_shape
-        queries = {}
-        if hasattr(decoder, "num_output_query_channels"):
-            queries = {"num_output_query_channels": 16}
         config = PerceiverConfig(
-            encoder=dataclasses.replace(encoder, **smaller),
-            decoder=dataclasses.replace(decoder, **queries),
+            encoder=_smaller(encoder, layers | halves),
+            decoder=_smaller(self.config.decoder, halves),
             num_latents=8,
-            num_latent_channels=16,
+            num_latent_channels=TINY_CHANNELS,
         )
-        return Model(config=config, input_shape=input_shape)
+        return dataclasses.replace(self, config=config, input_shape=input_shape)
+
+
+TINY_CHANNELS = 16
+
+
+def _tiny_images(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Shape of an input, and the fields of both halves that go with it."""
+    shape = (8, 8, model.input_shape[-1])
+    return shape, {"image_shape": shape, "num_output_query_channels": TINY_CHANNELS}
+
+
+def _tiny_tokens(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """As of images; query and key channels stay, as Hugging Face's decoder has no others."""
+    num_tokens = 12
+    fields = {
+        "max_seq_len": num_tokens,
+        "num_input_channels": TINY_CHANNELS,
+        "num_cross_attention_v_channels": TINY_CHANNELS,
+        "num_self_attention_v_channels": TINY_CHANNELS,
+    }
+    return (num_tokens,), fields
+
+
+TINY: dict[Data, Callable[[Model], tuple[tuple[int, ...], dict[str, Any]]]] = {
+    "images": _tiny_images,
+    "tokens": _tiny_tokens,
+}
+
+
+def _smaller(half: Any, fields: Mapping[str, Any]) -> Any:
+    """An encoder or decoder with those of the fields that it has."""
+    known = {field.name for field in dataclasses.fields(half)}
+    return dataclasses.replace(half, **{n: v for n, v in fields.items() if n in known})
 
 
 def _imagenet_a() -> Model:
     """`imagenet_fourier` with exact GELU, as the PyTorch implementations have it."""
     config = imagenet_fourier(activation="gelu")
     decoder = dataclasses.replace(config.decoder, activation="gelu")
-    return Model(config=dataclasses.replace(config, decoder=decoder), input_shape=(224, 224, 3))
+    return _of_images(dataclasses.replace(config, decoder=decoder), (224, 224, 3))
 
 
 def _mnist() -> Model:
@@ -61,7 +98,7 @@ def _mnist() -> Model:
         "encoder": dataclasses.replace(config.encoder, dropout=0.0),
         "decoder": dataclasses.replace(config.decoder, dropout=0.0),
     }
-    return Model(config=dataclasses.replace(config, **halves), input_shape=(28, 28, 1))
+    return _of_images(dataclasses.replace(config, **halves), (28, 28, 1))
 
 
 def _lucidrains_readme() -> Model:
@@ -83,13 +120,50 @@ def _lucidrains_readme() -> Model:
         "fourier_encode_data": True,
         "self_per_cross_attn": 2,
     }
-    return Model(config=lucidrains.config(arguments), input_shape=(224, 224, 3))
+    return _of_images(lucidrains.config(arguments), (224, 224, 3))
+
+
+def _language_perceiver() -> Model:
+    """`language_perceiver` with exact GELU, as the PyTorch implementations can have it."""
+    config = language_perceiver(activation="gelu")
+    decoder = dataclasses.replace(config.decoder, activation="gelu")
+    return _of_tokens(dataclasses.replace(config, decoder=decoder))
+
+
+def _language_perceiver_small() -> Model:
+    """The same with its 26 layers, in two fifths of the channels and half of the sequence."""
+    config = _language_perceiver().config
+    encoder = dataclasses.replace(
+        config.encoder,
+        max_seq_len=1024,
+        num_input_channels=384,
+        num_cross_attention_v_channels=512,
+        num_self_attention_v_channels=512,
+    )
+    decoder = dataclasses.replace(
+        config.decoder, max_seq_len=1024, num_cross_attention_v_channels=384
+    )
+    return _of_tokens(
+        dataclasses.replace(config, encoder=encoder, decoder=decoder, num_latent_channels=512)
+    )
+
+
+def _of_images(config: PerceiverConfig, input_shape: tuple[int, ...]) -> Model:
+    return Model(config=config, data="images", input_shape=input_shape)
+
+
+def _of_tokens(config: PerceiverConfig) -> Model:
+    """A language model that is given as many tokens as it takes."""
+    encoder: Any = config.encoder
+    return Model(config=config, data="tokens", input_shape=(encoder.max_seq_len,))
 
 
 MODELS = {
     "imagenet_a": _imagenet_a(),
     "mnist": _mnist(),
     "lucidrains_readme": _lucidrains_readme(),
+    "language_perceiver": _language_perceiver(),
+    "language_perceiver_small": _language_perceiver_small(),
 }
 """Models by the names that cases call them."""
 
@@ -121,11 +195,11 @@ class Case:
 
     def workload(self, model: Model) -> Workload:
         """What is done with the model in question, which may be a tiny one."""
-        decoder: Any = model.config.decoder
         return Workload(
             kind=self.kind,
+            data=model.data,
             input_shape=(self.batch_size, *model.input_shape),
-            num_classes=decoder.num_classes,
+            num_classes=model.num_classes,
         )
 
 
@@ -141,4 +215,10 @@ CASES = (
     Case("mnist", "train_step", 128, "krasserm", must=1.7, aim=2.5),
     Case("lucidrains_readme", "forward", 1, "lucidrains", must=1.0, aim=1.5),
     Case("lucidrains_readme", "train_step", 1, "lucidrains", must=1.0, aim=1.5),
+    Case("language_perceiver", "forward", 1, "krasserm", must=0.95, aim=1.1),
+    Case("language_perceiver", "forward", 1, "huggingface", must=0.95, aim=1.1),
+    Case("language_perceiver", "train_step", 1, "krasserm"),
+    Case("language_perceiver", "train_step", 1, "huggingface"),
+    Case("language_perceiver_small", "train_step", 4, "krasserm", must=0.9, aim=1.1),
+    Case("language_perceiver_small", "train_step", 4, "huggingface", must=0.9, aim=1.1),
 )

@@ -1,20 +1,58 @@
 """Our side of a comparison."""
 
+import dataclasses
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Loaded, Workload
+from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Loaded, Workload
 from perceiver_jax import models, params
 from perceiver_jax.models import release
 from perceiver_jax.train.optim import OptimizerConfig, learning_rate_schedule, make_optimizer
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.step import make_train_step
-from perceiver_jax.train.tasks import ImageClassification
+from perceiver_jax.train.tasks import ImageClassification, MaskedLanguageModelling, Task
 from perceiver_jax.typing import Array, Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a model of some data is trained.
+
+    Attributes:
+        task: whose loss is minimised.
+        batch: what that task takes, from what `Workload.batch` gives.
+    """
+
+    task: Task
+    batch: Callable[[dict[str, np.ndarray]], dict[str, Any]]
+
+
+def _image_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {"image": batch["inputs"], "label": batch["targets"]}
+
+
+def _token_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Every position is predicted, none is padding."""
+    return {
+        "ids": batch["inputs"],
+        "targets": batch["targets"],
+        "predicted": np.ones(batch["targets"].shape, bool),
+        "input_mask": None,
+    }
+
+
+TRAINING: dict[Data, Training] = {
+    "images": Training(ImageClassification(), _image_batch),
+    "tokens": Training(MaskedLanguageModelling(), _token_batch),
+}
+"""How models are trained, by what they take."""
 
 
 def load(folder: Path, workload: Workload) -> Loaded:
@@ -23,41 +61,43 @@ def load(folder: Path, workload: Workload) -> Loaded:
     Raises:
         UserError: the folder holds no release.
     """
+    # A program from a cache would take no time to compile.
+    jax.config.update("jax_enable_compilation_cache", False)
     model: Any = release.read(folder).model()
-    batch = _place(workload.batch(0))
     if workload.kind == "train_step":
-        return _train_step(model, batch)
+        return _train_step(model, workload)
     function = jax.jit(cross_attend if workload.kind == "cross_attention" else _forward)
+    compiled, facts = _compile(model, function, model, _inputs(workload.batch(0)))
     return Loaded(
-        place=_place,
-        run=lambda batch: jax.block_until_ready(function(model, batch["image"])),
-        facts=_facts(model, function.lower(model, batch["image"])),
+        place=_inputs,
+        run=lambda inputs: jax.block_until_ready(compiled(model, inputs)),
+        facts=facts,
     )
 
 
-def cross_attend(model: Any, images: Array) -> Array:
-    """[B, *grid, c] images → [B, N, D] latents after the first cross-attention layer."""
+def cross_attend(model: Any, inputs: Array) -> Array:
+    """[B, *grid, c] images or [B, M] ids → [B, N, D] latents after the first cross-attention."""
     encoder = model.encoder
-    tokens = encoder.input_adapter(images)
+    tokens = encoder.input_adapter(inputs)
     return encoder.cross_attention[0](encoder.latents[...][None], tokens)
 
 
-def _forward(model: Model, images: Array) -> Any:
-    return model(images)
+def _forward(model: Model, inputs: Array) -> Any:
+    return model(inputs)
 
 
-def _train_step(model: Any, batch: Any) -> Loaded:
+def _train_step(model: Any, workload: Workload) -> Loaded:
     """The step of `perceiver_jax.train`, with the metrics that it logs."""
+    training = TRAINING[workload.data]
     config = OptimizerConfig(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, no_decay=())
     optimizer = make_optimizer(config, num_steps=1)
     step = make_train_step(
-        ImageClassification(),
+        training.task,
         models.skeleton(model.config),
         optimizer,
         seed=0,
         learning_rate=learning_rate_schedule(config, num_steps=1),
     )
-    step = jax.jit(step, donate_argnums=0)
     parameters, stats = params.flatten(model)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -65,23 +105,41 @@ def _train_step(model: Any, batch: Any) -> Loaded:
         stats=stats,
         opt_state=optimizer.init(parameters),
     )
-    facts = _facts(model, step.lower(state, batch))
+
+    def place(batch):
+        return _place(training.batch(batch))
+
+    compiled, facts = _compile(
+        model, jax.jit(step, donate_argnums=0), state, place(workload.batch(0))
+    )
 
     def run(batch):
         nonlocal state
-        state, metrics = jax.block_until_ready(step(state, batch))
+        state, metrics = jax.block_until_ready(compiled(state, batch))
         return metrics["loss"]
 
-    return Loaded(place=_place, run=run, facts=facts)
+    return Loaded(place=place, run=run, facts=facts)
+
+
+def _inputs(batch: dict[str, np.ndarray]) -> Any:
+    return _place(batch["inputs"])
 
 
 def _place(batch: Any) -> Any:
     return jax.block_until_ready(jax.device_put(batch))
 
 
-def _facts(model: Any, lowered: Any) -> dict[str, Any]:
-    return {
+def _compile(model: Any, function: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A function compiled for arguments like these, and the facts about it and its model."""
+    start = time.perf_counter()
+    lowered = function.lower(*arguments)
+    middle = time.perf_counter()
+    compiled = lowered.compile()
+    facts = {
         "num_parameters": params.count(params.flatten(model)[0]),
         "num_threads": len(os.sched_getaffinity(0)),
-        "temporary_bytes": lowered.compile().memory_analysis().temp_size_in_bytes,
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "lower_seconds": middle - start,
+        "compile_seconds": time.perf_counter() - middle,
     }
+    return compiled, facts

@@ -27,15 +27,15 @@ class Peer:
         format: what `interop` calls its files.
         file: name of the file or folder of weights; its ending says how to write it.
         load: reads that and returns a module.
-        forward: (module, images as in `channels_first`) → [B, classes] logits.
-        cross_attend: (module, images) → latents after the first cross-attention layer.
+        forward: (module, inputs as in `channels_first`) → [B, classes] or [B, M, classes] logits.
+        cross_attend: (module, inputs) → latents after the first cross-attention layer.
         channels_first: whether it takes images [B, c, H, W] instead of [B, H, W, c].
     """
 
     format: str
     file: str = "peer.pt"
     load: Callable[[Path], Any]
-    forward: Callable[[Any, Any], Any] = lambda model, images: model(images)
+    forward: Callable[[Any, Any], Any] = lambda model, inputs: model(inputs)
     cross_attend: Callable[[Any, Any], Any] | None = None
     channels_first: bool = False
 
@@ -59,10 +59,10 @@ def load(name: str, path: Path, workload: Workload) -> Loaded:
         run = _inference(peer.cross_attend if cross else peer.forward, model)
 
     def place(batch: dict[str, np.ndarray]) -> Any:
-        images = batch["image"]
-        if peer.channels_first:
-            images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
-        return torch.from_numpy(images), torch.from_numpy(batch["label"])
+        inputs = batch["inputs"]
+        if peer.channels_first and workload.data == "images":
+            inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
+        return torch.from_numpy(inputs), torch.from_numpy(batch["targets"])
 
     return Loaded(
         place=place,
@@ -93,9 +93,10 @@ def _train_step(peer: Peer, model: Any) -> Callable[[Any], Any]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def run(placed):
-        images, labels = placed
+        inputs, targets = placed
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(peer.forward(model, images), labels)
+        logits = peer.forward(model, inputs).flatten(0, -2)
+        loss = torch.nn.functional.cross_entropy(logits, targets.flatten())
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -126,7 +127,7 @@ def _load_krasserm_sdpa(path: Path) -> Any:
 
 
 def _fused_attention(self: Any, x_q: Any, x_kv: Any, **nothing: Any) -> Any:
-    """`MultiHeadAttention.forward` for what image classifiers ask of it."""
+    """`MultiHeadAttention.forward` for what models without masks ask of it."""
     import torch
     from perceiver.model.core.utils import ModuleOutput
 
@@ -141,18 +142,20 @@ def _fused_attention(self: Any, x_q: Any, x_kv: Any, **nothing: Any) -> Any:
     return ModuleOutput(last_hidden_state=self.o_proj(attended), kv_cache=None)
 
 
-def _cross_attend_krasserm(model: Any, images: Any) -> Any:
+def _cross_attend_krasserm(model: Any, inputs: Any) -> Any:
     encoder = model.encoder
-    latents, inputs = encoder.latent_provider(), encoder.input_adapter(images)
-    return encoder.cross_attn_1(latents, inputs).last_hidden_state
+    latents, tokens = encoder.latent_provider(), encoder.input_adapter(inputs)
+    return encoder.cross_attn_1(latents, tokens).last_hidden_state
 
 
 def _load_huggingface(path: Path) -> Any:
-    from transformers import PerceiverForImageClassificationFourier
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return PerceiverForImageClassificationFourier.from_pretrained(path)
+    settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (architecture,) = settings["architectures"]
+    return getattr(transformers, architecture).from_pretrained(path)
 
 
 def _load_lucidrains(path: Path) -> Any:
@@ -183,7 +186,7 @@ PEERS = {
         format="huggingface",
         file="peer",
         load=_load_huggingface,
-        forward=lambda model, images: model(inputs=images).logits,
+        forward=lambda model, inputs: model(inputs=inputs).logits,
         channels_first=True,
     ),
     "lucidrains": Peer(format="lucidrains", load=_load_lucidrains),

@@ -33,9 +33,13 @@ Results = Mapping[Case, Result | str]
 
 
 def table(results: Results) -> Table:
-    """A Markdown table, a line per case; pairs are ours / the peer's, times are medians."""
+    """A Markdown table, a line per case; pairs are ours / the peer's, times are medians.
+
+    Ours is traced and lowered, then compiled, in `lower + compile` seconds.
+    """
     columns = ("case", "ms", "ratio", "quartiles", "must", "aim", "reached")
     columns += ("threads", "peak MB", "temporaries MB", "difference")
+    columns += ("lower + compile s",)
     found = Table(*columns, box=box.MARKDOWN)
     for case, result in results.items():
         if isinstance(result, str):
@@ -55,6 +59,7 @@ def table(results: Results) -> Table:
             f"{_mb(ours['peak_bytes'])} / {_mb(peer['peak_bytes'])}",
             _mb(ours["temporary_bytes"]),
             f"{result.difference:.0e}",
+            f"{ours['lower_seconds']:.1f} + {ours['compile_seconds']:.1f}",
         )
     return found
 

@@ -1,5 +1,7 @@
 """What both sides of a comparison are given: the work, its inputs, how to train.
 
+- Every token is real, and neither side is given a mask. Hugging Face's model then makes one of ones
+  for itself; the others compute none.
 - Nothing here loads JAX or PyTorch: each side's process shall hold its own framework alone.
 """
 
@@ -15,9 +17,16 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.01
 Kind = Literal["cross_attention", "forward", "train_step"]
 """What one call does.
 
-`cross_attention`: from images to latents, through the input adapter and the encoder's first
-cross-attention layer with its MLP. `forward`: from images to logits, in inference mode.
-`train_step`: forward, cross-entropy, backward and an update by AdamW; its output is the loss.
+`cross_attention`: from inputs to latents, through the input adapter and the encoder's first
+cross-attention layer with its MLP. `forward`: from inputs to logits, in inference mode.
+`train_step`: forward, mean cross-entropy over all targets, backward and an update by AdamW; its
+output is the loss.
+"""
+Data = Literal["images", "tokens"]
+"""What inputs and targets are.
+
+`images`: standard normal noise [B, H, W, c], float32, with a class [B] each. `tokens`: ids [B, M]
+with another id at every position, [B, M]. Classes and ids are int64.
 """
 
 
@@ -27,21 +36,39 @@ class Workload:
 
     Attributes:
         kind: see `Kind`.
-        input_shape: [B, *grid, c] of the inputs.
-        num_classes: classes that labels are drawn from.
+        data: see `Data`.
+        input_shape: of the inputs, the batch first.
+        num_classes: classes that targets are drawn from; those of tokens are the vocabulary.
     """
 
     kind: Kind
+    data: Data
     input_shape: tuple[int, ...]
     num_classes: int
 
     def batch(self, seed: int) -> dict[str, np.ndarray]:
-        """`image`, standard normal noise of `input_shape`, float32; `label`, [B] int64."""
-        rng = np.random.default_rng(seed)
-        return {
-            "image": rng.standard_normal(self.input_shape, np.float32),
-            "label": rng.integers(self.num_classes, size=self.input_shape[0]),
-        }
+        """`inputs` and `targets`, see `Data`."""
+        return DRAW[self.data](np.random.default_rng(seed), self.input_shape, self.num_classes)
+
+
+def _images(
+    rng: np.random.Generator, shape: tuple[int, ...], num_classes: int
+) -> dict[str, np.ndarray]:
+    return {
+        "inputs": rng.standard_normal(shape, np.float32),
+        "targets": rng.integers(num_classes, size=shape[0]),
+    }
+
+
+def _tokens(
+    rng: np.random.Generator, shape: tuple[int, ...], num_classes: int
+) -> dict[str, np.ndarray]:
+    inputs, targets = rng.integers(num_classes, size=(2, *shape))
+    return {"inputs": inputs, "targets": targets}
+
+
+DRAW: dict[Data, Callable[..., dict[str, np.ndarray]]] = {"images": _images, "tokens": _tokens}
+"""Batches by what they are of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

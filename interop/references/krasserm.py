@@ -1,8 +1,10 @@
 """The models of perceiver-io 0.11, without the packages that its own imports ask for.
 
 - Its packages import Lightning, transformers and fairscale, which the models do not use.
+- Nothing of the formats is imported: benchmarks run this in a process without JAX.
 """
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -16,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from interop.formats.krasserm import kinds
 from interop.references import ReferenceMissing
 from interop.references.torch_stages import Stages, load_arrays, recording
 
@@ -26,27 +27,17 @@ MASKED_LANGUAGE_MODEL = "perceiver.model.text.mlm"
 TEXT_CLASSIFIER = "perceiver.model.text.classifier"
 PACKAGES = (IMAGE_CLASSIFIER, TEXT, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER)
 """Folders with a `backend`, of which later ones import from earlier ones."""
-CLASSES = {
-    # model type: (package, class of the model, of its encoder's and of its decoder's config)
-    "perceiver-io-image-classifier": (
+CLASSES = (
+    # (package, class of the model, of its encoder's and of its decoder's config)
+    (
         IMAGE_CLASSIFIER,
         "ImageClassifier",
         "ImageEncoderConfig",
         "ClassificationDecoderConfig",
     ),
-    "perceiver-io-masked-language-model": (
-        MASKED_LANGUAGE_MODEL,
-        "MaskedLanguageModel",
-        "TextEncoderConfig",
-        "TextDecoderConfig",
-    ),
-    "perceiver-io-text-classifier": (
-        TEXT_CLASSIFIER,
-        "TextClassifier",
-        "TextEncoderConfig",
-        "ClassificationDecoderConfig",
-    ),
-}
+    (MASKED_LANGUAGE_MODEL, "MaskedLanguageModel", "TextEncoderConfig", "TextDecoderConfig"),
+    (TEXT_CLASSIFIER, "TextClassifier", "TextEncoderConfig", "ClassificationDecoderConfig"),
+)
 
 
 def build(settings: Mapping[str, Any]) -> Any:
@@ -58,8 +49,9 @@ def build(settings: Mapping[str, Any]) -> Any:
     Raises:
         ReferenceMissing: perceiver-io or torch is not installed.
     """
-    package, name, encoder_class, decoder_class = CLASSES[kinds.of_settings(settings).MODEL_TYPE]
-    module = backend(package)
+    module, name, encoder_class, decoder_class = min(
+        _classes(), key=lambda one: _num_unknown(settings, *one[2:])
+    )
     encoder = dict(settings["encoder"])
     if "image_shape" in encoder:
         encoder["image_shape"] = tuple(encoder["image_shape"])
@@ -68,14 +60,30 @@ def build(settings: Mapping[str, Any]) -> Any:
             **settings,
             # It saves memory by a package that the models themselves do not need.
             "activation_checkpointing": False,
-            "encoder": getattr(module, encoder_class)(**encoder),
-            "decoder": getattr(module, decoder_class)(**settings["decoder"]),
+            "encoder": encoder_class(**encoder),
+            "decoder": decoder_class(**settings["decoder"]),
         }
     )
     with warnings.catch_warnings():
         # Its call of torch.meshgrid leaves `indexing` to a default that will change.
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
         return getattr(module, name)(config).eval()
+
+
+def _classes() -> Iterator[tuple[ModuleType, str, Any, Any]]:
+    """`CLASSES`, with modules for packages and dataclasses for their names."""
+    for package, name, encoder, decoder in CLASSES:
+        module = backend(package)
+        yield module, name, getattr(module, encoder), getattr(module, decoder)
+
+
+def _num_unknown(settings: Mapping[str, Any], encoder: Any, decoder: Any) -> int:
+    """How many of the fields that settings give are not those of two dataclasses."""
+    halves = (("encoder", encoder), ("decoder", decoder))
+    return sum(
+        len(settings[half].keys() - {field.name for field in dataclasses.fields(cls)})
+        for half, cls in halves
+    )
 
 
 def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:

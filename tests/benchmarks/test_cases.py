@@ -37,6 +37,7 @@ def test_both_sides_do_the_same(case, workers, tmp_path):
     assert ours["num_parameters"] == peer["num_parameters"]
     assert min(ours["num_threads"], peer["num_threads"]) >= 1
     assert ours["temporary_bytes"] > 0
+    assert min(ours["lower_seconds"], ours["compile_seconds"]) > 0
 
 
 def test_other_weights_are_found_out(workers, tmp_path, monkeypatch):
@@ -85,4 +86,6 @@ def test_models_have_their_published_number_of_parameters():
         "imagenet_a": 48_440_627,
         "mnist": 907_212,
         "lucidrains_readme": 70_395_972,
+        "language_perceiver": 201_108_230,
+        "language_perceiver_small": 37_307_654,
     }

@@ -15,6 +15,8 @@ RESULT = pair.Result(
             "num_parameters": 5,
             "num_threads": 2,
             "temporary_bytes": 4_500_000,
+            "lower_seconds": 0.42,
+            "compile_seconds": 3.14,
             "peak_bytes": 400_000_000,
         },
         "peer": {"num_parameters": 5, "num_threads": 1, "peak_bytes": None},
@@ -76,6 +78,7 @@ def test_results_are_printed_and_written(run, capsys):
         "400 / ?",
         "4.5",
         "1e-06",
+        "0.4 + 3.1",
     ]
 
 
