@@ -11,6 +11,7 @@ import numpy as np
 from interop import rows
 from interop.expressible import Effect, nearest, remarks
 from interop.foreign import Foreign
+from interop.formats import hub_tokenizer
 from interop.importing import find_format, import_weights, read
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig, skeleton
@@ -94,7 +95,11 @@ def export_weights(
         destination=Path(destination),
         changes=changes,
         effect=effect,
-        remarks=(*remarks(module, config), *_not_kept(foreign, written)),
+        remarks=(
+            *remarks(module, config),
+            *_not_kept(foreign, written),
+            *hub_tokenizer.remarks(Path(destination)),
+        ),
     )
 
 
@@ -132,11 +137,16 @@ def _not_kept_of_texts(foreign: Foreign, written: Foreign) -> list[str]:
     # A tokenizer's file may bear another name there; bytes have none.
     if after is None or foreign.files.get(before.tokenizer) != written.files.get(after.tokenizer):
         return [f"the tokenizer has no place in this format: {before.tokenizer}"]
+    found = [
+        f"{name} of the tokenizer has no place in this format"
+        for name, content in foreign.files.items()
+        if name != before.tokenizer and written.files.get(name) != content
+    ]
     if before.add_special_tokens != after.add_special_tokens:
-        return [
+        found.append(
             f"text.add_special_tokens: {before.add_special_tokens} → {after.add_special_tokens}"
-        ]
-    return []
+        )
+    return found
 
 
 def export_pretrained(

@@ -132,14 +132,7 @@ def _sentences(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except MALFORMED as e:
         what = f"{type(e).__name__}: {str(e)[:200]}"
         raise UserError(
             f"the settings of {path} have a form that this library does not know ({what}); "

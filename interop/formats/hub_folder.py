@@ -41,7 +41,7 @@ class HubFolder:
         arrays: tensors by name.
         preprocessing: `preprocessor_config.json` as far as it concerns images, or None.
         text: what the tokenizer's files say, or None.
-        files: contents of the tokenizer's own file by its name, where it has one.
+        files: contents of the tokenizer's own files by name, where it has any.
         max_tokens: most tokens of a text, for the tokenizer's settings; not read.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from perceiver_jax.card import ModelCard
 from perceiver_jax.config import setting, to_dict
+from perceiver_jax.data.text.tokenizers import ByteTokenizer, tokenizer_from_files
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig
 from perceiver_jax.models.release import Release
@@ -141,8 +142,15 @@ def _text_differences(found: Release, wanted: Release) -> Iterator[str]:
         return
     if there.tokenizer != here.tokenizer:
         yield f"tokenizer: '{there.tokenizer}' there, '{here.tokenizer}' here"
-    elif found.files.get(there.tokenizer) != wanted.files.get(here.tokenizer):
-        yield f"tokenizer: the files '{here.tokenizer}' have different contents"
+    elif _fingerprint(found) != _fingerprint(wanted):
+        yield f"tokenizer: the two called '{here.tokenizer}' are not the same"
+
+
+def _fingerprint(release: Release) -> str:
+    text = release.card.text
+    if text is None or text.tokenizer == "bytes":
+        return ByteTokenizer.fingerprint
+    return tokenizer_from_files(text.tokenizer, release.files).fingerprint
 
 
 def _shape_differences(

@@ -11,6 +11,7 @@ from interop import convert, export_weights, import_weights, load_pretrained
 from interop.example import example_inputs
 from perceiver_jax.card import ModelCard, TextPreprocessing
 from perceiver_jax.config import to_dict
+from perceiver_jax.data.text.tokenizers import tokenizer_from_files
 from perceiver_jax.errors import UserError
 from tests.interop.conftest import TEXT_CARD, language_model, text_classifier
 
@@ -104,11 +105,27 @@ def test_texts_that_stand_alone_are_remarked(released, tmp_path):
     start = dataclasses.replace(released(language_model()), card=alone)
     assert not export_weights(start, "deepmind", tmp_path / "x.pickle").remarks
     assert import_weights("deepmind", tmp_path / "x.pickle").card.text == alone.text
-    said = export_weights(start, "huggingface", tmp_path / "x").remarks
+    exact = dataclasses.replace(start, config=language_model("gelu"))
+    said = export_weights(exact, "krasserm", tmp_path / "x.pt").remarks
     assert "text.add_special_tokens: False → True" in said
     between = dataclasses.replace(start, card=TEXT_CARD)
     said = export_weights(between, "deepmind", tmp_path / "y.npz").remarks
     assert "text.add_special_tokens: True → False" in said
+
+
+@pytest.mark.parametrize("format_", ["huggingface", "krasserm"])
+@pytest.mark.parametrize("tokenizer", ["bytes", "tokenizer.json"])
+@pytest.mark.parametrize("between", [True, False])
+def test_folders_keep_whether_texts_stand_alone(format_, tokenizer, between, released, tmp_path):
+    text = TextPreprocessing(tokenizer=tokenizer, add_special_tokens=between)
+    files = {} if tokenizer == "bytes" else {tokenizer: TOKENIZER}
+    start = released(language_model("gelu"))
+    start = dataclasses.replace(start, card=ModelCard(text=text), files=files)
+    said = "\n".join(export_weights(start, format_, tmp_path / "x").remarks)
+    assert import_weights(format_, tmp_path / "x").card.text == text
+    assert "text.add_special_tokens:" not in said
+    # Their own tokenizers have no such setting.
+    assert ("tokenizer(text, add_special_tokens=False)" in said) is not between
 
 
 TOKENIZER = json.dumps(
@@ -117,30 +134,34 @@ TOKENIZER = json.dumps(
         "added_tokens": [
             {"id": i, "content": content, "special": True}
             | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-            for i, content in enumerate(["[PAD]", "[UNK]", "[MASK]"])
+            for i, content in enumerate(["[PAD]", "[UNK]", "[MASK]", "<<M>>"])
         ],
         "model": {
             "type": "WordLevel",
-            "vocab": {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "hello": 3},
+            "vocab": {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "<<M>>": 3, "hello": 4},
             "unk_token": "[UNK]",
         },
         "pre_tokenizer": {"type": "Whitespace"},
     }
 ).encode()
+OTHER_MASK = b'{"mask_token": "<<M>>"}'
 
 
-def with_tokenizer(released, name, content=TOKENIZER):
+def with_tokenizer(released, name, content=TOKENIZER, special=OTHER_MASK):
     text = TextPreprocessing(tokenizer=name, add_special_tokens=True)
+    files = {name: content, "special_tokens_map.json": special}
     start = released(language_model("gelu"))
-    return dataclasses.replace(start, card=ModelCard(text=text), files={name: content})
+    return dataclasses.replace(start, card=ModelCard(text=text), files=files)
 
 
 @pytest.mark.parametrize("format_", ["huggingface", "krasserm", "ours"])
 def test_a_tokenizer_travels(format_, released, tmp_path):
     start = with_tokenizer(released, "tokenizer.json")
-    export_weights(start, format_, tmp_path / "x")
+    said = export_weights(start, format_, tmp_path / "x").remarks
+    assert not any("tokenizer" in remark for remark in said)
     found = import_weights(format_, tmp_path / "x")
     assert (found.card.text, dict(found.files)) == (start.card.text, dict(start.files))
+    assert tokenizer_from_files("tokenizer.json", found.files).mask_id == 3
 
 
 def test_a_tokenizer_of_another_name_travels_under_the_usual_one(released, tmp_path):
@@ -148,8 +169,16 @@ def test_a_tokenizer_of_another_name_travels_under_the_usual_one(released, tmp_p
     remarks = export_weights(start, "huggingface", tmp_path / "x").remarks
     assert not any("tokenizer" in remark for remark in remarks)
     assert dict(import_weights("huggingface", tmp_path / "x").files) == {
-        "tokenizer.json": TOKENIZER
+        "tokenizer.json": TOKENIZER,
+        "special_tokens_map.json": OTHER_MASK,
     }
+
+
+def test_files_of_a_tokenizer_that_are_left_behind_are_remarked(released, tmp_path):
+    start = with_tokenizer(released, "tokenizer.json")
+    start = dataclasses.replace(start, files={**start.files, "merges.txt": b"a b"})
+    said = export_weights(start, "huggingface", tmp_path / "x").remarks
+    assert "merges.txt of the tokenizer has no place in this format" in said
 
 
 def test_tokenizers_without_a_place_are_remarked(released, tmp_path):
@@ -159,6 +188,9 @@ def test_tokenizers_without_a_place_are_remarked(released, tmp_path):
         assert "the tokenizer has no place in this format: pieces.model" in remarks
     damaged = with_tokenizer(released, "tokenizer.json", b"{")
     with pytest.raises(UserError, match="tokenizer is no tokenizer.json"):
+        export_weights(damaged, "huggingface", tmp_path / "z")
+    damaged = with_tokenizer(released, "tokenizer.json", special=b"[]")
+    with pytest.raises(UserError, match="special_tokens_map.json holds a JSON list"):
         export_weights(damaged, "huggingface", tmp_path / "z")
     assert not (tmp_path / "z" / "config.json").exists()
 

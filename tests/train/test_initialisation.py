@@ -10,6 +10,8 @@ from interop import FORMATS
 from interop.expressible import nearest
 from perceiver_jax import models
 from perceiver_jax.card import ModelCard, TextPreprocessing
+from perceiver_jax.data.text.fast_tokenizer import FastTokenizer
+from perceiver_jax.data.text.train_tokenizer import train
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release, release
 from perceiver_jax.train.initialisation import PretrainedConfig, initial_arrays
@@ -83,15 +85,21 @@ def test_arrays_that_are_missing_or_unknown_are_named(pretrained):
     assert "encoder/other is unknown here" in str(error.value)
 
 
-def test_ids_of_another_tokenizer_are_refused(pretrained):
-    other = ModelCard(text=TextPreprocessing(tokenizer="tokenizer.json"))
+def test_ids_of_another_tokenizer_are_refused(pretrained, tmp_path):
+    def files(*texts):
+        path = tmp_path / "tokenizer.json"
+        train(texts, vocab_size=262, lowercase=False).save(str(path))
+        return FastTokenizer("tokenizer.json", path).files
+
+    card = ModelCard(text=TextPreprocessing(tokenizer="tokenizer.json"))
+    mine, yours = files("ab" * 9), files("cd" * 9)
     with pytest.raises(UserError, match="tokenizer: 'bytes' there, 'tokenizer.json' here"):
-        take(pretrained, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
-    there = dataclasses.replace(pretrained, card=other, files={"tokenizer.json": b"b"})
-    with pytest.raises(UserError, match="have different contents"):
-        take(there, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
-    same = dataclasses.replace(there, files={"tokenizer.json": b"a"})
-    assert take(same, pretrained.config, "encoder", other, {"tokenizer.json": b"a"})
+        take(pretrained, pretrained.config, "encoder", card, mine)
+    there = dataclasses.replace(pretrained, card=card, files=yours)
+    with pytest.raises(UserError, match="the two called 'tokenizer.json' are not the same"):
+        take(there, pretrained.config, "encoder", card, mine)
+    same = dataclasses.replace(there, files={"tokenizer.json": mine["tokenizer.json"] + b"\n"})
+    assert take(same, pretrained.config, "encoder", card, mine)
 
 
 def test_weights_of_an_unknown_tokenizer_are_taken(pretrained):
