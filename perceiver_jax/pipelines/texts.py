@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from perceiver_jax.card import TextPreprocessing
+from perceiver_jax.data.text.readers import text_lines
 from perceiver_jax.data.text.tokenizers import (
     ByteTokenizer,
     Tokenizer,
@@ -111,7 +112,7 @@ def read_text(path: Path) -> str:
     """
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -131,7 +132,7 @@ def gather_texts(
     """
     found = [*texts, *map(read_text, files)]
     for path in lines:
-        found += [line for line in read_text(path).splitlines() if line.strip()]
+        found += [line for line in text_lines(read_text(path)) if line.strip()]
     if not found:
         raise UserError("there is no text; give one, or a file with --file or --lines")
     if not all(text.strip() for text in found):

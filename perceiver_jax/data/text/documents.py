@@ -28,8 +28,10 @@ class Document:
 class Documents(Protocol):
     """A split of a dataset, in an order that is always the same."""
 
-    fingerprint: str
-    """tells whether the documents are those of another time, without reading them all"""
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether the documents are those of another time, before they are divided."""
+        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -47,9 +47,9 @@ class FileDocuments:
         self._root, self._files = find_files(path)
         self._chosen = of_split(self._files, self._root, self._split.name)
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
-        """See `Documents`; files are read for this, since equal names, sizes and times prove nothing.
+        """See `Documents`; files are read for this: equal names, sizes and times prove nothing.
 
         Raises:
             DatasetError: a file cannot be read.
@@ -82,8 +82,9 @@ class FileDocuments:
             for _, record in self._records(file, (name,))
         }
         found.discard(None)
-        if all(isinstance(label, str) for label in found):
-            return tuple(sorted(found, key=_place))  # pyright: ignore[reportArgumentType]
+        names = [label for label in found if isinstance(label, str)]
+        if len(names) == len(found):
+            return tuple(sorted(names, key=_place))
         if all(isinstance(label, int) and label < _MAX_CLASSES for label in found):
             return tuple(str(i) for i in range(max(found) + 1))  # pyright: ignore
         shown = ", ".join(sorted(repr(label) for label in found)[:5])

@@ -280,6 +280,18 @@ def test_soft_labels_of_a_dataset_that_knows_none_are_an_error(make_config):
         classification_batches(config, training=True, seed=0, shard=ALONE)
 
 
+def test_masked_language_modelling_refuses_soft_labels(make_config):
+    with pytest.raises(DatasetError, match="soft_labels=True is for classification.*=False"):
+        masked(make_config("synthetic", soft_labels=True))
+
+
+def test_the_names_of_classes_are_looked_up_once(tmp_path, make_config, monkeypatch):
+    config = labelled(tmp_path, make_config)
+    assert class_names(config) == ("neg", "pos")
+    monkeypatch.setattr(batches, "open_documents", None)
+    assert class_names(config) == ("neg", "pos")
+
+
 def test_classification_takes_documents_alone(tmp_path, make_config):
     config = labelled(tmp_path, make_config, layout="chunks")
     with pytest.raises(DatasetError, match="layout='chunks'; set --config.data.layout=documents"):

@@ -159,6 +159,22 @@ def test_labels_of_parquet_files_are_read(tmp_path, documents):
     assert documents(path) == [("x", None), ("y", None), ("z", None)]
 
 
+def test_texts_that_are_numbers_are_sorted_by_their_value(tmp_path, make_config):
+    texts = ["10", "2", "b", "-1", "2.5", "", "a"]
+    path = put(tmp_path, "a.jsonl", [{"text": "x", "label": label} for label in texts])
+    documents = open_documents(make_config(f"files:{path}"), "all", labels=True)
+    assert documents.class_names == ("-1", "2", "2.5", "10", "", "a", "b")
+    assert [document.label for document in documents] == [3, 1, 6, 0, 2, 4, 5]
+
+
+def test_whole_numbers_that_are_floats_are_labels(tmp_path, documents):
+    columns = {"text": ["x", "y", "z", "w"], "label": [1.0, 0.0, None, -1.0]}
+    path = put_parquet(tmp_path / "a.parquet", columns)
+    found = documents(path, labels=True)
+    assert found == [("x", 1), ("y", 0)]
+    assert all(type(label) is int for _, label in found)
+
+
 @pytest.mark.parametrize("labels", [[0, "a"], [10**9], [True, "x"]])
 def test_labels_that_are_no_classes_are_an_error(tmp_path, documents, labels):
     path = put(tmp_path, "a.jsonl", [{"text": "x", "label": label} for label in labels])
@@ -166,7 +182,7 @@ def test_labels_that_are_no_classes_are_an_error(tmp_path, documents, labels):
         documents(path, labels=True)
 
 
-@pytest.mark.parametrize("label", [0.5, ["a"], {"a": 1}])
+@pytest.mark.parametrize("label", [0.5, float("nan"), float("inf"), ["a"], {"a": 1}])
 def test_labels_of_other_types_are_an_error(tmp_path, documents, label):
     path = put(tmp_path, "a.jsonl", [{"text": "x", "label": label}])
     with pytest.raises(DatasetError, match="field 'label' holds .*; labels must be integers"):
@@ -195,6 +211,46 @@ def test_bytes_in_parquet_that_are_not_utf8_are_named_with_their_record(tmp_path
     with pytest.raises(DatasetError, match="a.parquet, record 2, field 'text',: 0xe9 is not UTF-8"):
         texts(path)
     assert texts(path, encoding_errors="replace") == ["ok", "caf\ufffd"]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+def test_text_in_parquet_that_is_not_utf8_is_named_with_its_record(
+    tmp_path, documents, texts, kind
+):
+    pyarrow = pytest.importorskip("pyarrow")
+    # More than are read at once.
+    raw = [b"ok"] * 1500 + [b"caf\xe9", None]
+    column = pyarrow.array(raw, pyarrow.binary()).view(pyarrow.string())
+    column = column.dictionary_encode() if kind == "dictionary" else column.cast(kind)
+    path = put_parquet(tmp_path / "a.parquet", {"text": column, "label": ["b", "a"] * 751})
+    with pytest.raises(DatasetError, match="a.parquet, record 1501, field 'text',: 0xe9 is not UT"):
+        texts(path)
+    found = documents(path, labels=True, encoding_errors="replace")
+    assert found[-3:] == [("ok", 0), ("caf\ufffd", 1), ("", 0)]
+    assert len(found) == 1502
+
+
+def test_texts_in_lists_that_are_not_utf8_are_an_error(tmp_path, texts):
+    pyarrow = pytest.importorskip("pyarrow")
+    column = pyarrow.ListArray.from_arrays([0, 1], pyarrow.array([b"\xe9"]).view(pyarrow.string()))
+    path = put_parquet(tmp_path / "a.parquet", {"text": column})
+    with pytest.raises(DatasetError, match="field 'text', hold text that is not UTF-8 inside of l"):
+        texts(path, encoding_errors="replace")
+
+
+def test_what_pyarrow_does_not_know_is_an_error(tmp_path, texts, monkeypatch):
+    path = put_parquet(tmp_path / "a.parquet", {"text": ["a"]})
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    def unknown(*_, **__):
+        raise pyarrow.lib.ArrowNotImplementedError("no such encoding")
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", unknown)
+    with pytest.raises(DatasetError, match="a.parquet cannot be read: no such encoding"):
+        texts(path)
+    monkeypatch.setattr(parquet.ParquetFile, "__init__", unknown)
+    with pytest.raises(DatasetError, match="a.parquet cannot be read as parquet: no such encoding"):
+        texts(path)
 
 
 def test_halves_of_characters_in_json_are_named_or_replaced(tmp_path, texts):
@@ -242,6 +298,19 @@ def test_large_text_files_are_read_line_by_line(tmp_path):
     lines.close()
 
 
+@pytest.mark.parametrize(
+    "text", ["", "\n", "a", "a\n", "\ufeffa\r\n\r\nb\n\n", "a\x0cb\u2028c\x85d\x1ce\rf\nb\ufeff"]
+)
+def test_lines_of_a_text_are_those_of_its_file(tmp_path, text):
+    path = put(tmp_path, "a.txt", text)
+    assert readers.text_lines(text) == list(readers.lines(path, "strict"))
+
+
+def test_lines_of_a_text_end_at_line_feeds_alone():
+    text = "\ufeffa\x0cb\u2028c\r\n\nd"
+    assert readers.text_lines(text) == ["a\x0cb\u2028c", "", "d"]
+
+
 def test_the_fingerprint_of_labelled_documents_follows_the_files_of_all_classes(
     tmp_path, make_config
 ):
@@ -256,7 +325,7 @@ def test_the_fingerprint_of_labelled_documents_follows_the_files_of_all_classes(
 
 
 def test_the_fingerprint_follows_files_split_and_fields(tmp_path, make_config):
-    path = put(tmp_path, "train.jsonl", [{"text": "a", "label": 0}])
+    put(tmp_path, "train.jsonl", [{"text": "a", "label": 0}])
     config = make_config(f"files:{tmp_path}")
 
     def fingerprint(split="all", labels=False, **fields):
@@ -274,8 +343,18 @@ def test_the_fingerprint_follows_files_split_and_fields(tmp_path, make_config):
         fingerprint(encoding_errors="replace"),
         fingerprint(document_per_line=True),
     }
-    os.utime(path, ns=(1, 1))
-    seen.add(fingerprint())
     put(tmp_path, "train-2.jsonl", [])
     seen.add(fingerprint())
-    assert len(seen) == 8
+    assert len(seen) == 7
+
+
+def test_the_fingerprint_follows_contents_where_names_sizes_and_times_are_equal(
+    tmp_path, make_config
+):
+    def fingerprint(folder, contents, time=1):
+        os.utime(put(tmp_path / folder, "train.txt", contents), ns=(time, time))
+        return open_documents(make_config(f"files:{tmp_path / folder}"), "train").fingerprint
+
+    first = fingerprint("a", "one")
+    assert fingerprint("b", "two") != first
+    assert fingerprint("c", "one", time=2) == first

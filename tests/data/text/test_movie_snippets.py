@@ -151,6 +151,21 @@ def test_an_archive_that_was_changed_is_refused(toy_archive, tmp_path, capsys):
     assert not (tmp_path / "movie_snippets").exists()
 
 
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, None])
+def test_an_archive_without_the_file_is_an_error(tmp_path, monkeypatch, kind):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        if kind is not None:
+            info = tarfile.TarInfo(movie_snippets._MEMBERS[0])
+            info.type = kind
+            tar.addfile(info)
+    made = packed.getvalue()
+    monkeypatch.setattr(movie_snippets, "ARCHIVE_SHA256", hashlib.sha256(made).hexdigest())
+    with pytest.raises(DatasetError, match="has no file .*hutto_ICWSM_2014.tar.gz; nothing was"):
+        movie_snippets.prepare(made, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_archive_that_is_not_there_is_an_error(tmp_path, capsys):
     assert movie_snippets.main([f"--archive={tmp_path / 'gone'}"]) == 1
     assert "gone cannot be read" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -89,6 +90,15 @@ def test_empty_documents_are_left_out_and_counted(prepare, listed, capsys):
     assert "left out 2 empty documents of texts" in capsys.readouterr().err
 
 
+def test_special_tokens_that_a_text_becomes_are_no_part_of_words(prepare, listed):
+    class Spelled(ByteTokenizer):
+        fingerprint = "spelled"
+        special_ids = frozenset({*range(6), *ByteTokenizer().encode("#").tolist()})
+
+    _, kinds = PreparedRows(prepare(listed(["a#b #c"]), tokenizer=Spelled())).row(0)
+    assert kinds.tolist() == [1, 2, 0, 1, 2, 0]
+
+
 @pytest.mark.parametrize("empty", [[], ["", " "]])
 @pytest.mark.parametrize("layout", ["chunks", "packed", "documents"])
 def test_no_text_is_an_error_and_leaves_nothing(prepare, listed, tmp_path, empty, layout):
@@ -163,6 +173,25 @@ def test_a_process_that_was_killed_leaves_nothing_that_looks_whole(
     folder = prepare()
     assert folder not in left
     assert texts(folder) == ["one two", "three fo", "six"]
+
+
+def test_what_a_killed_process_left_of_the_same_rows_is_removed_a_day_later(prepare, tmp_path):
+    key = prepare().name
+    rows = tmp_path / "rows"
+    (rows / key / "about.json").unlink()
+    (rows / key).rename(rows / f".{key}-old")
+    names = [f".{key}-recent", f".{key}-growing", f".{'0' * len(key)}-other"]
+    for name in [*names, f".{key}-old"]:
+        folder = rows / name
+        folder.mkdir(exist_ok=True)
+        (folder / "ids").touch()
+        age = 0 if name.endswith("recent") else 25 * 3600
+        for path in [*folder.iterdir(), folder]:
+            then = path.stat().st_mtime - age
+            os.utime(path, (then, then))
+    os.utime(rows / names[1] / "ids")
+    assert prepare().name == key
+    assert {path.name for path in rows.iterdir()} == {key, *names}
 
 
 def test_of_two_that_prepare_at_once_one_is_kept(prepare, listed, tmp_path):

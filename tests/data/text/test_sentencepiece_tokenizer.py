@@ -81,6 +81,59 @@ def test_a_mask_hides_a_word_with_its_space(ours, mask):
     assert ids.tolist() == expected
 
 
+@pytest.mark.parametrize("options", [{}, {"remove_extra_whitespaces": False}, {"byte_fallback": 1}])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_the_pieces_of_what_a_mask_hides_in_its_place_give_the_whole_text(
+    tmp_path, options, prefix
+):
+    file = tmp_path / "spiece.model"
+    symbols = {"user_defined_symbols": ["<mask>"]}
+    file.write_bytes(model(add_dummy_prefix=prefix, **symbols, **options))
+    ours = load_tokenizer(str(file))
+    text = "The dog (a bear), is it. A set:"
+    whole = ours.encode(text).tolist()
+    for masked, hidden in (
+        ("The [MASK] (a bear), is it. A set:", " dog"),
+        ("The dog ([MASK] bear), is it. A set:", "a"),
+        ("The dog (a [MASK]), is it. A set:", " bear"),
+        ("The dog (a bear), is [MASK]. A set:", " it"),
+        ("The dog (a bear), is it. [MASK] set:", " A"),
+        ("The dog (a bear), is it. A [MASK]:", " set"),
+    ):
+        ids = ours.encode_with_masks(masked).tolist()
+        at = ids.index(ours.mask_id)
+        before = len(ids) - at - 1
+        assert ids[:at] == whole[:at]
+        assert ids[at + 1 :] == whole[len(whole) - before :]
+        spelled = "".join(map(ours.token, whole[at : len(whole) - before]))
+        assert spelled == hidden.replace(" ", "\u2581")
+    between = whole[len(ours.encode("The")) : len(ours.encode("The dog"))]
+    several = ours.encode_with_masks("[MASK] dog [MASK]").tolist()
+    assert several == [ours.mask_id, *between, ours.mask_id]
+
+
+def test_several_masks_have_nothing_between_them(ours):
+    ids = ours.encode_with_masks("[MASK] [MASK][MASK] dog [MASK]").tolist()
+    mask, dog = ours.mask_id, ours.encode("dog").tolist()
+    assert ids == [mask, mask, mask, *dog, mask]
+    assert ours.encode_with_masks("dog").tolist() == dog
+
+
+def test_symbols_in_texts_are_found_and_never_predicted(ours, tmp_path, listed):
+    from perceiver_jax.data.text.masking import make_masking
+    from perceiver_jax.data.text.prepared import Plan, PreparedRows, prepare
+
+    plan = Plan(layout="documents", length=64, separator_id=None, labels=False)
+    documents = listed(["The <mask> returns ☃ objects"])
+    rows = PreparedRows(prepare(documents, ours, plan, into=tmp_path, what="texts"))
+    ids, kinds = rows.row(0)
+    assert ours.mask_id in ids
+    for whole_words in (False, True):
+        masking = make_masking(ours, fraction=1.0, whole_words=whole_words)
+        _, predicted = masking(ids.astype(np.int32), kinds, np.random.default_rng(0))
+        np.testing.assert_array_equal(predicted, ~np.isin(ids, list(ours.special_ids)))
+
+
 def test_a_folder_may_hold_the_model(path, ours):
     assert load_tokenizer(str(path.parent)).fingerprint == ours.fingerprint
 
