@@ -1,6 +1,6 @@
 """Compares this library with PyTorch implementations of the same models.
 
-python -m benchmarks                             # all cases: about half an hour on two cores
+python -m benchmarks                             # all cases: more than half an hour on two cores
 python -m benchmarks 'imagenet_a/forward/*' --rounds 21 --out forward.json
 
 - A case runs in two processes, one with our model and one with the peer's, which are asked for one
