@@ -9,9 +9,12 @@ import pytest
 
 from perceiver_jax import models
 from perceiver_jax.data import Shard
+from perceiver_jax.data.text.fast_tokenizer import FastTokenizer
+from perceiver_jax.data.text.tokenizers import ByteTokenizer
+from perceiver_jax.data.text.train_tokenizer import train
 from perceiver_jax.errors import UserError
 from perceiver_jax.train.tasks import MaskedLanguageModelling
-from perceiver_jax.train.tasks.masked_language_modelling import token_sums
+from perceiver_jax.train.tasks.masked_language_modelling import _readable, token_sums
 from tests.train.tiny_runs import experiment
 from tests.train.tiny_texts import classifier, language_model
 
@@ -84,6 +87,20 @@ def test_fills_of_samples_are_shown_in_a_table_and_in_lines(config, model):
     ids = np.array([[ord("a") + 6, ord(" ") + 6, 3, *(ord(c) + 6 for c in " | dog")]])
     best = float(jax.nn.softmax(model(ids))[0, 2].max())
     assert media.lines[0].split(": ", 1)[1].split("  ")[0].endswith(f" {best:.1%}")
+
+
+def test_a_token_is_shown_as_its_text_or_by_its_name(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    train(["a movie, a film"] * 9, vocab_size=300, lowercase=False).save(str(path))
+    trained, of_bytes = FastTokenizer("trained", path), ByteTokenizer()
+    (movie,) = trained.encode(" movie")
+    assert _readable(trained, int(movie)) == " movie"
+    assert [_readable(of_bytes, i) for i in (ord("x") + 6, ord(" ") + 6, 0xFF + 6, 3)] == [
+        "x",
+        " ",
+        "<0xFF>",
+        "[MASK]",
+    ]
 
 
 def test_without_samples_nothing_is_shown(config, model):

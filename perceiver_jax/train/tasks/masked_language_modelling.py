@@ -128,7 +128,7 @@ class MaskedLanguageModelling:
         for i, sample in enumerate(self.predict_samples):
             for nth, place in enumerate(np.flatnonzero(ids[i] == tokenizer.mask_id), start=1):
                 fills = [
-                    (tokenizer.token(int(token)), float(probability))
+                    (_readable(tokenizer, int(token)), float(probability))
                     for token, probability in zip(
                         tokens[i, place], probabilities[i, place], strict=True
                     )
@@ -147,6 +147,12 @@ def _sample_ids(sample: str, tokenizer: Tokenizer, data: TextDataConfig) -> np.n
         return ids
     ends = [required_token(tokenizer, kind, "add_special_tokens") for kind in ("cls", "sep")]
     return np.concatenate([[ends[0]], ids, [ends[1]]]).astype(np.int32)
+
+
+def _readable(tokenizer: Tokenizer, token: int) -> str:
+    """The text of a token, or its name where it has none of its own."""
+    text = tokenizer.decode([token])
+    return text if text.strip() and "\ufffd" not in text else tokenizer.token(token)
 
 
 def _cell(text: str) -> str:
