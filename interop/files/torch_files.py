@@ -146,10 +146,17 @@ def _load(torch: ModuleType, source: Path | io.BytesIO) -> Any:
     # PyTorch fills exact dicts only.
     dicts = [_class(name, lambda cls, *_: {}) for name in torch_pickles.DICTS]
     enums = [_class(name, lambda cls, value: value) for name in torch_pickles.ENUMS]
+
+    def member_by_name(of: Any, name: str) -> str:
+        if of not in enums:
+            raise PickleError("an attribute of something that is no enumeration")
+        return name
+
+    named = (member_by_name, "builtins.getattr")
     try:
         with (
             warnings.catch_warnings(),
-            torch.serialization.safe_globals([*records, *dicts, *enums]),
+            torch.serialization.safe_globals([*records, *dicts, *enums, named]),
         ):
             # It warns of pickle protocols other than 2.
             warnings.simplefilter("ignore")

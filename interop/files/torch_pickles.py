@@ -73,7 +73,7 @@ ENUMS = (
     # In the hyper-parameters of perceiver-io's data modules of texts.
     "perceiver.data.text.common.Task",
 )
-"""Enumerations whose members are read as their values."""
+"""Enumerations whose members are read as their values, or by their names where a file has these."""
 MAX_DIMENSIONS = 64
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -214,6 +214,11 @@ def _allowed(size: int) -> dict[str, Global]:
     def device(*_: Any) -> None:
         return None
 
+    def member_by_name(of: Any, name: Any) -> str:
+        if type(of) is not Global or of.name not in ENUMS or type(name) is not str:
+            raise PickleError("an attribute of something that is no enumeration")
+        return name
+
     def member(value: Any) -> Any:
         if type(value) not in (int, str):
             raise PickleError("a member of an enumeration whose value is no number or text")
@@ -230,6 +235,9 @@ def _allowed(size: int) -> dict[str, Global]:
         **{name: _Record for name in RECORDS},
         **{name: dict for name in DICTS},
         **{name: member for name in ENUMS},
+        # Python 3.11.0 to 3.11.3 pickle a member by its name.
+        "builtins.getattr": member_by_name,
+        "__builtin__.getattr": member_by_name,
     }
     allowed = {name: Global(name, call) for name, call in calls.items()}
     allowed["_codecs.encode"] = pickles.encoder(size)

@@ -3,6 +3,7 @@
 - Nothing of the package is installed or run: it is a download, through the index's simple page.
 """
 
+import ast
 import base64
 import html.parser
 import os
@@ -47,9 +48,14 @@ def index_url() -> str:
     """The index that pip uses: PIP_INDEX_URL, else its configuration files, else the public one."""
     if named := os.environ.get("PIP_INDEX_URL"):
         return named
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    # Not `get`: pip 23.0 does not find there what PIP_CONFIG_FILE says.
+    command = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return (done.stdout.strip() if done.returncode == 0 else "") or PUBLIC_INDEX
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        if key == "global.index-url":
+            return ast.literal_eval(value)
+    return PUBLIC_INDEX
 
 
 class _Links(html.parser.HTMLParser):
