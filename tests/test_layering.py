@@ -10,7 +10,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "perceiver_jax"
 
 LAYERS = [
-    {"typing", "errors", "config", "params", "card", "compilation_cache", "command", "user_cache"},
+    {
+        "typing",
+        "errors",
+        "config",
+        "params",
+        "card",
+        "compilation_cache",
+        "command",
+        "user_cache",
+        "whole_files",
+    },
     {"core"},
     {"adapters"},
     {"models"},
@@ -24,7 +34,7 @@ LAYERS = [
 The last are commands. `data` stands beside the layers: `train` and what is above it may use it."""
 MAY_USE_DATA = 4
 """The first layer that may import `data`."""
-OF_DATA = {"data", "errors", "config", "card", "command", "user_cache"}
+OF_DATA = {"data", "errors", "config", "card", "command", "user_cache", "whole_files"}
 """Parts of the package that `data` may import: none of them loads jax when it is imported."""
 KNOW_NNX = {"core", "adapters", "models", "params", "typing"}
 """Parts that may import flax: the blast radius, should flax change."""

@@ -20,6 +20,7 @@ from perceiver_jax.train.initialisation import PretrainedConfig
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
 from perceiver_jax.train.tasks import AnyTask, ImageClassification
+from perceiver_jax.whole_files import write_whole
 
 AnyDataConfig = ImageDataConfig | TextDataConfig
 """Kinds of data that an experiment can have."""
@@ -111,8 +112,8 @@ def write_card(workdir: Path, card: ModelCard, files: Mapping[str, bytes]) -> No
     """Writes what a user of the model has to know to `card.json`, and the files that it names."""
     if jax.process_index() == 0:
         for name, content in files.items():
-            _replace(workdir / name, content)
-        _replace(workdir / CARD, json.dumps(to_dict(card), indent=2).encode())
+            write_whole(workdir / name, content)
+        write_whole(workdir / CARD, json.dumps(to_dict(card), indent=2).encode())
 
 
 def check_same_card(workdir: Path, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -153,13 +154,9 @@ def read_card(workdir: Path) -> tuple[ModelCard, dict[str, bytes]]:
 def write_config(workdir: Path, config: ExperimentConfig) -> None:
     """Writes the resolved config to `config.json`, for people and other programs to read."""
     if jax.process_index() == 0:
-        _replace(workdir / "config.json", (json.dumps(to_dict(config), indent=2) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+        write_whole(
+            workdir / "config.json", (json.dumps(to_dict(config), indent=2) + "\n").encode()
+        )
 
 
 def check_resumable(

@@ -25,7 +25,8 @@ import numpy as np
 from perceiver_jax.command import run_command
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import Document, check_split, fingerprint
-from perceiver_jax.data.text.folders import datasets_folder, write_whole
+from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.whole_files import write_whole
 
 FILE = "movieReviewSnippets_GroundTruth.txt"
 PROJECT, ARCHIVE = "vadersentiment", "vaderSentiment-3.3.2.tar.gz"

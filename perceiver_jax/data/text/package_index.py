@@ -16,7 +16,6 @@ import urllib.request
 
 from perceiver_jax.data.sources import DatasetError
 
-PUBLIC_INDEX = "https://pypi.org/simple"
 MAX_BYTES = 64 * 2**20
 """Of a page or a file: what is longer is not what was asked for."""
 
@@ -55,7 +54,24 @@ def index_url() -> str:
         key, _, value = line.partition("=")
         if key == "global.index-url":
             return ast.literal_eval(value)
-    return PUBLIC_INDEX
+    return _public_index()
+
+
+def _public_index() -> str:
+    """What pip takes where nobody told it another.
+
+    Raises:
+        DatasetError: this pip does not tell.
+    """
+    try:
+        from pip._internal.models.index import PyPI
+
+        return PyPI.simple_url
+    except (ImportError, AttributeError):
+        raise DatasetError(
+            "pip does not tell which package index it uses; name one in PIP_INDEX_URL, or give the "
+            "file with --archive=FILE"
+        ) from None
 
 
 class _Links(html.parser.HTMLParser):

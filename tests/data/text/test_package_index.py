@@ -2,6 +2,8 @@
 
 import base64
 import http.server
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -99,4 +101,16 @@ def test_the_index_is_that_of_pip(monkeypatch, tmp_path):
     (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://example.org/simple\n")
     assert package_index.index_url() == "https://example.org/simple"
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    assert package_index.index_url() == package_index.PUBLIC_INDEX
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    usual = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--help"], capture_output=True, text=True
+    )
+    found = package_index.index_url()
+    assert found.startswith("https://")
+    assert found in usual.stdout.replace(" ", "").replace("\n", "")
+
+
+def test_a_pip_that_does_not_tell_its_index_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pip._internal.models.index", None)
+    with pytest.raises(DatasetError, match="name one in PIP_INDEX_URL"):
+        package_index._public_index()
