@@ -25,6 +25,12 @@ COUNTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Rows of tokens do not go into the cache of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(params=CONFIGS)
 def name(request):
     return request.param

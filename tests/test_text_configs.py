@@ -17,6 +17,12 @@ from perceiver_jax.train.main import train
 RECIPES = [("mlm_small", "text_classifier"), ("mlm_bytes", "text_classifier_imdb")]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Rows of tokens do not go into the cache of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def experiment(name, variant=None):
     module = importlib.import_module(f"configs.{name}")
     return from_dict(ExperimentConfig, module.get_config(variant))
