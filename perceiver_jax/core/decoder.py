@@ -17,7 +17,7 @@ from perceiver_jax.config import setting
 from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.layers import CrossAttentionLayer
-from perceiver_jax.core.linear import InitConfig, layer_norm, linear
+from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -201,7 +201,7 @@ class MeanPoolHead(nnx.Module):
     ):
         self.has_norm = norm
         if norm:
-            self.norm = layer_norm(num_latent_channels, epsilon=layer_norm_epsilon, rngs=rngs)
+            self.norm = LayerNorm(num_latent_channels, epsilon=layer_norm_epsilon, rngs=rngs)
         self.linear = linear(num_latent_channels, num_classes, init=init or InitConfig(), rngs=rngs)
 
     def __call__(self, latents: Array) -> Array:

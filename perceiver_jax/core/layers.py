@@ -17,7 +17,7 @@ from flax import nnx
 from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
 from perceiver_jax.core.dropout import dropout, split
 from perceiver_jax.core.gradients import prefers_loop
-from perceiver_jax.core.linear import layer_norm
+from perceiver_jax.core.linear import LayerNorm
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.query_blocks import map_blocks
 from perceiver_jax.core.tape import SILENT, Tape
@@ -54,11 +54,11 @@ class CrossAttentionLayer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.attention_config, self.mlp_config = attention, mlp
-        epsilon = attention.layer_norm_epsilon
+        norm = _norm_options(attention)
         if attention.q_norm:
-            self.q_norm = layer_norm(num_query_channels, epsilon=epsilon, rngs=rngs)
+            self.q_norm = LayerNorm(num_query_channels, **norm, rngs=rngs)
         if attention.kv_norm:
-            self.kv_norm = layer_norm(num_input_channels, epsilon=epsilon, rngs=rngs)
+            self.kv_norm = LayerNorm(num_input_channels, **norm, rngs=rngs)
         self.attention = MultiHeadAttention(
             attention,
             num_query_channels=num_query_channels,
@@ -66,9 +66,7 @@ class CrossAttentionLayer(nnx.Module):
             rngs=rngs,
         )
         if mlp is not None:
-            self.mlp_norm = layer_norm(
-                num_query_channels, epsilon=mlp.layer_norm_epsilon, rngs=rngs
-            )
+            self.mlp_norm = LayerNorm(num_query_channels, **_norm_options(mlp), rngs=rngs)
             self.mlp = MLP(mlp, num_channels=num_query_channels, rngs=rngs)
 
     def __call__(
@@ -189,11 +187,11 @@ class SelfAttentionLayer(nnx.Module):
     ):
         self.attention_config, self.mlp_config = attention, mlp
         if attention.q_norm:
-            self.norm = layer_norm(num_channels, epsilon=attention.layer_norm_epsilon, rngs=rngs)
+            self.norm = LayerNorm(num_channels, **_norm_options(attention), rngs=rngs)
         self.attention = MultiHeadAttention(
             attention, num_query_channels=num_channels, num_input_channels=num_channels, rngs=rngs
         )
-        self.mlp_norm = layer_norm(num_channels, epsilon=mlp.layer_norm_epsilon, rngs=rngs)
+        self.mlp_norm = LayerNorm(num_channels, **_norm_options(mlp), rngs=rngs)
         self.mlp = MLP(mlp, num_channels=num_channels, rngs=rngs)
 
     def __call__(
@@ -273,6 +271,10 @@ class SelfAttentionBlock(nnx.Module):
             return True
         auto = self.layer[0].attention_config.implementation == "auto"
         return auto and len(self.layer) > 1 and prefers_loop(x, num_parameters)
+
+
+def _norm_options(config: AttentionConfig | MLPConfig) -> dict[str, Any]:
+    return {"epsilon": config.layer_norm_epsilon, "implementation": config.implementation}
 
 
 def _skip(config: AttentionConfig, x: Array, attended: Array) -> Array:

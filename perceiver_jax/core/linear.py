@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.core.gradients import project
+from perceiver_jax.core.gradients import normalize, project
+from perceiver_jax.typing import Array
 
 InitMethod = Literal["normal", "variance_scaling", "uniform"]
 ComputeDtype = Literal["float32", "bfloat16"]
@@ -115,6 +116,31 @@ def matmul_dtype(compute_dtype: ComputeDtype):
     return jnp.bfloat16 if compute_dtype == "bfloat16" else None
 
 
-def layer_norm(num_channels: int, *, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Layer norm over the last axis, with scale and bias."""
-    return nnx.LayerNorm(num_channels, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+class LayerNorm(nnx.LayerNorm):
+    """Layer norm over the last axis, with scale and bias.
+
+    Args:
+        num_channels: size of the last axis.
+        epsilon: added to the variance.
+        implementation: "auto" takes the gradient that suits the backend, see `gradients.normalize`;
+            "plain" the one that JAX derives.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        *,
+        epsilon: float,
+        implementation: Implementation = "plain",
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(num_channels, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+        self.implementation = implementation
+
+    def __call__(self, x: Array) -> Array:
+        """[..., C] → [..., C], in the type of parameters and inputs."""
+        if self.implementation == "plain" or jax.default_backend() != "cpu":
+            return super().__call__(x)
+        dtype = jnp.result_type(x, self.scale[...])
+        return normalize(x.astype(dtype), self.scale[...], self.bias[...], self.epsilon)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.core import gradients
 from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
 from perceiver_jax.typing import Array
 
@@ -71,14 +72,21 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """[..., C] → [..., C]."""
-        return self.output(activate(self.hidden(x), self.config.activation))
+        return self.output(
+            activate(self.hidden(x), self.config.activation, self.config.implementation)
+        )
 
 
-def activate(x: Array, activation: Activation) -> Array:
+def activate(x: Array, activation: Activation, implementation: Implementation = "plain") -> Array:
     """[..., hidden] → [..., hidden], or half the channels for a gated activation."""
+    gelu = gradients.gelu if implementation == "auto" else _gelu
     if activation == "geglu":
         value, gate = jnp.split(x, 2, axis=-1)
-        return value * jax.nn.gelu(gate, approximate=False)
+        return value * gelu(gate, tanh=False)
     if activation == "squared_relu":
         return jnp.square(jax.nn.relu(x))
-    return jax.nn.gelu(x, approximate=activation == "gelu_tanh")
+    return gelu(x, tanh=activation == "gelu_tanh")
+
+
+def _gelu(x: Array, *, tanh: bool) -> Array:
+    return jax.nn.gelu(x, approximate=tanh)

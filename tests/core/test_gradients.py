@@ -5,7 +5,8 @@ import pytest
 from flax import nnx
 
 from perceiver_jax.core import gradients
-from perceiver_jax.core.linear import InitConfig, linear
+from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
+from perceiver_jax.core.mlp import activate
 
 DIMENSIONS = (((2,), (0,)), ((), ()))
 
@@ -34,6 +35,42 @@ def test_gradients_of_each_example(float64):
         return jax.vmap(jax.grad(loss(product), 1), (0, None))(x, kernel)
 
     np.testing.assert_allclose(each(gradients.project), each(jax.lax.dot_general), rtol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.5])
+def test_the_gradient_of_a_layer_norm_is_jax_s_own(float64, random_model, epsilon):
+    def norm(implementation):
+        return random_model(
+            lambda: LayerNorm(6, epsilon=epsilon, implementation=implementation, rngs=nnx.Rngs(0))
+        )
+
+    def gradient(norm, x):
+        return jax.grad(lambda norm, x: jnp.sin(norm(x)).sum(), (0, 1))(norm, x)
+
+    x = draw(2, 3, 6)
+    assert_close(gradient(norm("auto"), x), gradient(norm("plain"), x))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "geglu"])
+def test_the_gradient_of_a_gelu_is_jax_s_own(float64, activation):
+    def gradient(implementation):
+        return jax.grad(lambda x: jnp.sin(activate(x, activation, implementation)).sum())
+
+    x = 5 * draw(40, 6)
+    assert_close(gradient("auto")(x), gradient("plain")(x))
+
+
+def assert_close(got, wanted):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14)
+
+
+def test_what_a_layer_norm_and_a_gelu_keep_is_their_input():
+    norm = LayerNorm(6, epsilon=1e-5, implementation="auto", rngs=nnx.Rngs(0))
+    for function in (norm, lambda x: activate(x, "gelu", "auto")):
+        _, backward = jax.vjp(function, jnp.ones((4, 6)))
+        kept = [leaf for leaf in jax.tree.leaves(backward) if leaf.shape == (4, 6)]
+        assert len(kept) == 1
 
 
 def kernel_gradient_operands(product, equations):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from perceiver_jax.core.linear import InitConfig, layer_norm, linear
+from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
 
 FAN_IN, FAN_OUT = 400, 300
 # Deviation of a unit normal truncated at 2. Kernels are rescaled by it, so that their own is the
@@ -102,9 +102,12 @@ def test_bfloat16_is_a_choice_of_the_product_not_of_the_parameters(random_model)
     assert layer.kernel.dtype == layer.bias.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("implementation", ["auto", "plain"])
 @pytest.mark.parametrize("epsilon", [1e-5, 0.5])
-def test_layer_norm_is_the_formula_with_its_epsilon(float64, random_model, epsilon):
-    norm = random_model(lambda: layer_norm(6, epsilon=epsilon, rngs=nnx.Rngs(0)))
+def test_layer_norm_is_the_formula_with_its_epsilon(float64, random_model, epsilon, implementation):
+    norm = random_model(
+        lambda: LayerNorm(6, epsilon=epsilon, implementation=implementation, rngs=nnx.Rngs(0))
+    )
     x = np.random.default_rng(0).normal(size=(2, 3, 6))
     centred = x - x.mean(-1, keepdims=True)
     want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
@@ -112,16 +115,18 @@ def test_layer_norm_is_the_formula_with_its_epsilon(float64, random_model, epsil
     np.testing.assert_allclose(norm(jnp.asarray(x)), want, atol=1e-14)
 
 
-def test_layer_norm_survives_a_mean_much_larger_than_the_deviation():
+@pytest.mark.parametrize("implementation", ["auto", "plain"])
+def test_layer_norm_survives_a_mean_much_larger_than_the_deviation(implementation):
     x = 3000 + np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
-    norm = layer_norm(64, epsilon=1e-5, rngs=nnx.Rngs(0))
+    norm = LayerNorm(64, epsilon=1e-5, implementation=implementation, rngs=nnx.Rngs(0))
     exact = x.astype(np.float64) - x.astype(np.float64).mean(-1, keepdims=True)
     exact /= np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(norm(jnp.asarray(x)), exact, atol=2e-3)
 
 
-def test_layer_norm_statistics_are_float32_for_bfloat16_inputs(equations):
-    norm = layer_norm(64, epsilon=1e-5, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("implementation", ["auto", "plain"])
+def test_layer_norm_statistics_are_float32_for_bfloat16_inputs(equations, implementation):
+    norm = LayerNorm(64, epsilon=1e-5, implementation=implementation, rngs=nnx.Rngs(0))
     jaxpr = jax.make_jaxpr(norm)(jnp.ones((4, 64), jnp.bfloat16))
     sums = [e for e in equations(jaxpr) if e.primitive.name == "reduce_sum"]
     assert sums
