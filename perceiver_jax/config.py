@@ -139,6 +139,20 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
     return f"; it has {', '.join(known)}"
 
 
+def choice_to_dict(config: Any) -> dict[str, Any]:
+    """`to_dict`, with the kind of the dataclass, for a tree that may be one of several."""
+    return {KIND: type(config).__name__} | to_dict(config)
+
+
+def choice_from_dict(choices: Any, tree: Any, where: str = "config") -> Any:
+    """The inverse: `from_dict` of that dataclass of a union which the tree names.
+
+    Raises:
+        ConfigError: as `from_dict`; or the tree names none of them.
+    """
+    return _convert(choices, tree, where)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """A value as the type hint has it, or a ConfigError."""
     options = _options(hint)

@@ -11,6 +11,7 @@ from perceiver_jax.adapters.image import (
 )
 from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
 from perceiver_jax.adapters.text import (
+    TiedLogits,
     TiedTokenOutputAdapter,
     TokenInputAdapter,
     TokenOutputAdapter,
@@ -26,6 +27,7 @@ __all__ = [
     "LearnedImageInputAdapter",
     "OutputAdapter",
     "PatchImageInputAdapter",
+    "TiedLogits",
     "TiedTokenOutputAdapter",
     "TokenInputAdapter",
     "TokenOutputAdapter",

@@ -54,9 +54,16 @@ class TokenInputAdapter(nnx.Module):
             self.position_embedding = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
 
     def __call__(
-        self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
+        self,
+        inputs: Array,
+        input_mask: Array | None = None,
+        *,
+        positions: Array | None = None,
+        key: Key | None = None,
     ) -> Tokens:
         """[B, M] ids → tokens of M elements; ids are not checked, as that would take a transfer.
+
+        Positions are [B or 1, M] integers; None counts from the left.
 
         Raises:
             ValueError: the ids are no integers of shape [B, M], or more than the model takes.
@@ -74,9 +81,32 @@ class TokenInputAdapter(nnx.Module):
                 f"{self.max_seq_len:,}; cut the text, or divide it into windows"
             )
         content = self.token_embedding[...][ids]
-        if self.abs_pos_emb:
+        if self.abs_pos_emb and positions is None:
             content = content + self.position_embedding[...][None, :num_tokens]
+        elif self.abs_pos_emb:
+            content = content + self.position_embedding[...][positions]
         return Tokens(content=content, mask=input_mask)
+
+
+class TiedLogits(nnx.Module):
+    """Logits of the next token by the table that embeds the inputs.
+
+    Args:
+        vocab_size: tokens to predict.
+        bias: whether a bias is added to the logits.
+
+    Source: krasserm `TiedTokenOutputAdapter` of `CausalSequenceModel`.
+    """
+
+    def __init__(self, *, vocab_size: int, bias: bool):
+        self.has_bias = bias
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(vocab_size, jnp.float32))
+
+    def __call__(self, latents: Array, *, embedding: Array) -> Array:
+        """[B, N, C] latents and a [vocab_size, C] embedding → [B, N, vocab_size] logits."""
+        logits = latents @ embedding.T
+        return logits + self.bias[...][None, None] if self.has_bias else logits
 
 
 class _TokenQueries(nnx.Module):

@@ -7,6 +7,7 @@ from perceiver_jax.core.encoder import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock, SelfAttentionLayer
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.perceiver import Perceiver, PerceiverIO
+from perceiver_jax.core.perceiver_ar import PerceiverAR, PerceiverARConfig
 from perceiver_jax.core.tokens import Tokens
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "MeanPoolHead",
     "MultiHeadAttention",
     "Perceiver",
+    "PerceiverAR",
+    "PerceiverARConfig",
     "PerceiverDecoder",
     "PerceiverEncoder",
     "PerceiverIO",

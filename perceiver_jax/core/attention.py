@@ -21,6 +21,7 @@ from perceiver_jax.core.dense import MaskedRows, attend
 from perceiver_jax.core.folded import attend_folded
 from perceiver_jax.core.fused import attend_fused, cuda_capability, fused_possible
 from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
+from perceiver_jax.core.position import Rotation
 from perceiver_jax.core.structured import Norm, attend_from_tokens, attend_to_tokens
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
@@ -153,6 +154,7 @@ class MultiHeadAttention(nnx.Module):
         *,
         causal: bool = False,
         inverted: bool = False,
+        rotation: Rotation | None = None,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
@@ -166,14 +168,15 @@ class MultiHeadAttention(nnx.Module):
                 projection (deepmind's `query_mask`).
             causal: see `dense.attend`.
             inverted: see `dense.attend`.
+            rotation: turns the keys, and the queries, which stand at the last positions.
             key: random key for dropout; None means inference.
             tape: records the attention weights.
 
         Returns:
             [B, N, num_output_channels].
         """
-        q = self._heads(self.query(queries))
-        free = self._free(inverted, key, tape) and not causal
+        q = self.queries(queries, rotation)
+        free = self._free(inverted, key, tape) and not causal and rotation is None
         if free and self._folds(q.shape[1], inputs.shape[1]):
             attended = attend_folded(
                 q, inputs, attention_mask, masked_rows=self.config.masked_rows, **self._kernels()
@@ -181,7 +184,7 @@ class MultiHeadAttention(nnx.Module):
         else:
             attended = self._attend(
                 q,
-                *self.keys_values(inputs),
+                *self.keys_values(inputs, rotation),
                 attention_mask,
                 causal=causal,
                 inverted=inverted,
@@ -190,9 +193,15 @@ class MultiHeadAttention(nnx.Module):
             )
         return self._output(attended, query_mask)
 
-    def keys_values(self, inputs: Array) -> tuple[Array, Array]:
-        """[B or 1, M, C] inputs → [B or 1, M, H, K] keys and [B or 1, M, H, V] values."""
-        return self._heads(self.key(inputs)), self._heads(self.value(inputs))
+    def queries(self, x: Array, rotation: Rotation | None = None) -> Array:
+        """[B or 1, N, D] → [B or 1, N, H, K] queries, turned as the last N positions are."""
+        q = self._heads(self.query(x))
+        return q if rotation is None else rotation.last(q.shape[1])(q)
+
+    def keys_values(self, inputs: Array, rotation: Rotation | None = None) -> tuple[Array, Array]:
+        """[B or 1, M, C] inputs → [B or 1, M, H, K] keys, turned, and [B or 1, M, H, V] values."""
+        k = self._heads(self.key(inputs))
+        return k if rotation is None else rotation(k), self._heads(self.value(inputs))
 
     def answer(
         self,
@@ -204,8 +213,20 @@ class MultiHeadAttention(nnx.Module):
         key: Key | None = None,
     ) -> Array:
         """The call's result from keys and values made before."""
-        attended = self._attend(self._heads(self.query(queries)), keys, values, key=key)
+        attended = self._attend(self.queries(queries), keys, values, key=key)
         return self._output(attended, query_mask)
+
+    def answer_causally(
+        self,
+        queries: Array,
+        keys: Array,
+        values: Array,
+        attention_mask: Array | None,
+        rotation: Rotation | None,
+    ) -> Array:
+        """The same for queries at the last positions, which see no later key; no dropout."""
+        q = self.queries(queries, rotation)
+        return self.output(self._attend(q, keys, values, attention_mask, causal=True))
 
     def _attend(
         self,

@@ -156,6 +156,10 @@ def _results_of(part: Part, q, k, v, mask, blocks: Blocks) -> tuple[Array, Array
     return lax.fori_loop(0, blocks.num_steps(part), step, (results, log_sums))
 
 
+def _turned(x: Array) -> Array:
+    return rearrange(x, "b h c m -> b m h c")
+
+
 def _results_to_differentiate(q, k, v, mask, blocks):
     results, log_sums = _results(q, k, v, mask, blocks)
     return (results, log_sums), (q, k, v, mask, results, log_sums)
@@ -189,6 +193,8 @@ def _gradients_of(part: Part, q, k, v, mask, results, log_sums, d_results, block
         # Queries that the last block shares with the one before have been counted there.
         own = first + jnp.arange(blocks.queries) >= i * blocks.queries
         d_result = jnp.where(own[None, None, :, None], d_result, 0.0)
+        # XLA computes products with a large transposed operand slowly, so the small one is turned.
+        q_turned, d_turned = (rearrange(x, "b h n c -> b h c n") for x in (q_block, d_result))
         mean = product("bhnv,bhnv->bhn", d_result, result)[..., None]
         start = (part.first_example + example, part.first_head, first)
         log_sum = lax.dynamic_slice(log_sums, start, mean.shape[:3])[..., None]
@@ -204,8 +210,8 @@ def _gradients_of(part: Part, q, k, v, mask, results, log_sums, d_results, block
             first = blocks.first_key(j)
             return (
                 dq_block + product("bhnm,bmhk->bhnk", d_scores, k_block),
-                add(dk, product("bhnm,bhnk->bmhk", d_scores, q_block), example, first),
-                add(dv, product("bhnm,bhnv->bmhv", weights, d_result), example, first),
+                add(dk, _turned(product("bhkn,bhnm->bhkm", q_turned, d_scores)), example, first),
+                add(dv, _turned(product("bhvn,bhnm->bhvm", d_turned, weights)), example, first),
             )
 
         dq_block, dk, dv = lax.fori_loop(

@@ -19,6 +19,7 @@ from perceiver_jax.core.dropout import dropout, split
 from perceiver_jax.core.gradients import prefers_loop
 from perceiver_jax.core.linear import LayerNorm
 from perceiver_jax.core.mlp import MLP, MLPConfig
+from perceiver_jax.core.position import Rotation
 from perceiver_jax.core.query_blocks import map_blocks
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
@@ -117,7 +118,7 @@ class CrossAttentionLayer(nnx.Module):
                 key=weights_key,
                 tape=tape,
             )
-        return self._residual(queries, attended, residual_key, tape)
+        return self.residual(queries, attended, residual_key, tape)
 
     def answer_in_blocks(
         self,
@@ -154,11 +155,11 @@ class CrossAttentionLayer(nnx.Module):
             else:
                 normed = queries if norm is None else norm(queries)
                 attended = self.attention.answer(normed, *keys_values, query_mask, key=weights_key)
-            return finish(self._residual(queries, attended, residual_key, SILENT))
+            return finish(self.residual(queries, attended, residual_key, SILENT))
 
         return map_blocks(answer, queries, query_mask, at_once=at_once, key=key)
 
-    def _residual(self, queries: Array, attended: Array, key: Key | None, tape: Tape) -> Array:
+    def residual(self, queries: Array, attended: Array, key: Key | None, tape: Tape) -> Array:
         """What follows the attention: skip and MLP."""
         attention_key, mlp_key = split(key, 2)
         rate = self.attention_config.residual_dropout
@@ -199,14 +200,35 @@ class SelfAttentionLayer(nnx.Module):
         x: Array,
         attention_mask: Array | None = None,
         *,
+        causal: bool = False,
+        rotation: Rotation | None = None,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        """[B, N, D] → [B, N, D]; mask as in the attention."""
-        weights_key, attention_key, mlp_key = split(key, 3)
+        """[B, N, D] → [B, N, D]; mask, causality and rotation as in the attention."""
+        weights_key, residual_key = split(key, 2)
+        normed = self.normed(x)
+        attended = self.attention(
+            normed,
+            normed,
+            attention_mask,
+            causal=causal,
+            rotation=rotation,
+            key=weights_key,
+            tape=tape,
+        )
+        return self.residual(x, attended, key=residual_key, tape=tape)
+
+    def normed(self, x: Array) -> Array:
+        """[B, N, D] → what the attention sees of it."""
+        return self.norm(x) if self.attention_config.q_norm else x
+
+    def residual(
+        self, x: Array, attended: Array, *, key: Key | None = None, tape: Tape = SILENT
+    ) -> Array:
+        """What follows the attention: skip and MLP."""
+        attention_key, mlp_key = split(key, 2)
         config = self.attention_config
-        normed = self.norm(x) if config.q_norm else x
-        attended = self.attention(normed, normed, attention_mask, key=weights_key, tape=tape)
         x = _skip(config, x, dropout(attended, config.residual_dropout, attention_key))
         tape.stage("attention", x)
         x = x + dropout(self.mlp(self.mlp_norm(x)), self.mlp_config.residual_dropout, mlp_key)
@@ -247,30 +269,58 @@ class SelfAttentionBlock(nnx.Module):
         self.remat = remat
         self.unroll = unroll
 
-    def __call__(self, x: Array, *, key: Key | None = None, tape: Tape = SILENT) -> Array:
-        """[B, N, D] → [B, N, D]."""
-        keys = split(key, len(self.layer))
+    def __call__(
+        self,
+        x: Array,
+        attention_mask: Array | None = None,
+        *,
+        causal: bool = False,
+        rotation: Rotation | None = None,
+        layers: range | None = None,
+        key: Key | None = None,
+        tape: Tape = SILENT,
+    ) -> Array:
+        """[B, N, D] → [B, N, D].
+
+        Args:
+            x: [B, N, D].
+            attention_mask: as in the attention, of every layer.
+            causal: whether no position sees a later one.
+            rotation: turns queries and keys.
+            layers: which layers, one after the other; None: all.
+            key: random key for dropout; None means inference.
+            tape: records by layer.
+        """
+        chosen = range(len(self.layer)) if layers is None else layers
+        keys = split(key, len(chosen))
         if tape.recording:
-            for i, layer in enumerate(self.layer):
-                x = layer(x, key=keys[i], tape=tape.at(f"layer/{i}"))
+            how: dict[str, Any] = {"causal": causal, "rotation": rotation}
+            for i, layer_key in zip(chosen, keys, strict=True):
+                at = tape.at(f"layer/{i}")
+                x = self.layer[i](x, attention_mask, key=layer_key, tape=at, **how)
             return x
-        apply = jax.checkpoint(_apply_layer) if self.remat else _apply_layer
-        if self.unroll or not self._loops(x, inference=key is None):
-            for i, layer in enumerate(self.layer):
-                x = apply(layer, x, keys[i])
+
+        def apply(layer: SelfAttentionLayer, x: Array, key: Key | None) -> Array:
+            return layer(x, attention_mask, causal=causal, rotation=rotation, key=key)
+
+        if self.remat:
+            apply = jax.checkpoint(apply)
+        if self.unroll or not self._loops(x, len(chosen), inference=key is None):
+            for i, layer_key in zip(chosen, keys, strict=True):
+                x = apply(self.layer[i], x, layer_key)
             return x
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.layer)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[self.layer[i] for i in chosen])
         scanned = (stacked, None if key is None else keys)
         return jax.lax.scan(lambda x, step: (apply(step[0], x, step[1]), None), x, scanned)[0]
 
-    def _loops(self, x: Array, *, inference: bool) -> bool:
-        """Whether to loop over the layers, for the compiler's sake or for speed."""
+    def _loops(self, x: Array, num_layers: int, *, inference: bool) -> bool:
+        """Whether to loop over so many layers, for the compiler's sake or for speed."""
         num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self.layer[0]))
         written_out = inference and jax.default_backend() == "cpu"
-        if len(self.layer) >= (SCANNED_FROM_IN_INFERENCE if written_out else SCANNED_FROM):
+        if num_layers >= (SCANNED_FROM_IN_INFERENCE if written_out else SCANNED_FROM):
             return True
         auto = self.layer[0].attention_config.implementation == "auto"
-        return auto and len(self.layer) > 1 and prefers_loop(x, num_parameters)
+        return auto and num_layers > 1 and prefers_loop(x, num_parameters)
 
 
 def _norm_options(config: AttentionConfig | MLPConfig) -> dict[str, Any]:
@@ -282,7 +332,3 @@ def _skip(config: AttentionConfig, x: Array, attended: Array) -> Array:
     if config.residual:
         return x + attended
     return attended.astype(jnp.promote_types(x.dtype, attended.dtype))
-
-
-def _apply_layer(layer: SelfAttentionLayer, x: Array, key: Key | None) -> Array:
-    return layer(x, key=key)

@@ -1,17 +1,25 @@
-"""Fourier position features, as pure functions of positions in [-1, 1].
+"""Fourier position features of positions in [-1, 1], and rotary positions of any.
 
 - Frequencies are spaced linearly from 1 to half the resolution (its Nyquist frequency).
 - On a grid the features of an axis depend on that axis alone: `fourier_axes` gives one small table
   per axis, and the order in which the references lay their channels out.
 - Tables are computed in float64 and rounded once, to the content's type, where they are used.
+- Rotary positions turn pairs of channels of queries and keys, so that scores depend on distances.
+  Positions may be real: times, coordinates.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
+from perceiver_jax.typing import Array
+
 ChannelOrder = Literal["deepmind", "lucidrains"]
+RotaryPairs = Literal["interleaved", "halves"]
+RotaryFrequencies = Literal["geometric", "closed"]
 
 
 def linear_positions(size: int) -> np.ndarray:
@@ -98,3 +106,86 @@ def fourier_axes(
 def num_fourier_channels(num_axes: int, num_bands: int) -> int:
     """Channels of the features of a grid with that many axes."""
     return num_axes * (1 + 2 * num_bands)
+
+
+def rotary_frequencies(
+    num_channels: int, *, max_wavelength: float = 10_000.0, spacing: RotaryFrequencies = "geometric"
+) -> np.ndarray:
+    """[num_channels / 2] angles per unit of position, from 1 downwards.
+
+    Args:
+        num_channels: channels r of a head that are turned; even.
+        max_wavelength: what the slowest frequencies approach or reach, over 2π.
+        spacing: "geometric": w**(-2i/r); "closed": i is spread so that the last frequency is
+            exactly 1/w (DeepMind).
+
+    Raises:
+        ValueError: the channels are odd.
+
+    Source: RoFormer §3.2.2; krasserm `FrequencyPositionEncoding`; perceiver-ar `position.py`.
+    """
+    if num_channels % 2:
+        raise ValueError(
+            f"{num_channels} channels cannot be turned in pairs; choose an even number"
+        )
+    half = num_channels // 2
+    steps = np.arange(half) if spacing == "geometric" else np.linspace(0.0, half, half)
+    return float(max_wavelength) ** (-2.0 * steps / num_channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotation:
+    """Turns the first channels of the first heads by angles that grow with the position.
+
+    Attributes:
+        angles: [B or 1, N, r/2], position times frequency.
+        pairs: "interleaved": channels (0, 1), (2, 3), …; "halves": channels (i, i + r/2).
+        num_heads: heads that are turned; None: all.
+    """
+
+    angles: Array
+    pairs: RotaryPairs = "interleaved"
+    num_heads: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        positions: Array,
+        frequencies: np.ndarray,
+        *,
+        pairs: RotaryPairs = "interleaved",
+        num_heads: int | None = None,
+    ) -> "Rotation":
+        """The rotation at positions [B or 1, N], which may be real numbers."""
+        dtype = jnp.promote_types(positions.dtype, jnp.float32)
+        angles = positions.astype(dtype)[:, :, None] * jnp.asarray(frequencies, dtype)[None, None]
+        return cls(angles, pairs, num_heads)
+
+    def last(self, num_positions: int) -> "Rotation":
+        """That of the last positions alone."""
+        first = self.angles.shape[1] - num_positions
+        return dataclasses.replace(self, angles=self.angles[:, first:])
+
+    def __call__(self, x: Array) -> Array:
+        """[B, N, H, K] → the same, turned; computed in at least float32."""
+        num_turned = 2 * self.angles.shape[-1]
+        turned = x[:, :, : self.num_heads, :num_turned].astype(
+            jnp.promote_types(x.dtype, self.angles.dtype)
+        )
+        cosine, sine = (f(self.angles)[:, :, None] for f in (jnp.cos, jnp.sin))
+        if self.pairs == "interleaved":
+            first, second = turned[..., ::2], turned[..., 1::2]
+        else:
+            first, second = jnp.split(turned, 2, axis=-1)
+        parts = (first * cosine - second * sine, second * cosine + first * sine)
+        if self.pairs == "interleaved":
+            turned = jnp.stack(parts, axis=-1).reshape(turned.shape)
+        else:
+            turned = jnp.concatenate(parts, axis=-1)
+        turned = turned.astype(x.dtype)
+        if num_turned < x.shape[-1]:
+            rest = x[:, :, : self.num_heads, num_turned:]
+            turned = jnp.concatenate([turned, rest], axis=-1)
+        if self.num_heads is not None and self.num_heads < x.shape[2]:
+            turned = jnp.concatenate([turned, x[:, :, self.num_heads :]], axis=2)
+        return turned

@@ -7,6 +7,14 @@ from perceiver_jax import params
 from perceiver_jax.config import ConfigError
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.array_perceiver import ArrayPerceiver, ArrayPerceiverIO
+from perceiver_jax.models.causal_sequence_model import (
+    CausalSequenceConfig,
+    CausalSequenceModel,
+    causal_bytes,
+    causal_subwords,
+    symbolic_audio_giantmidi,
+    symbolic_audio_maestro,
+)
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
     MeanPoolDecoderConfig,
@@ -29,9 +37,12 @@ from perceiver_jax.typing import Key, Model
 
 __all__ = [
     "MODELS",
+    "AnyModelConfig",
     "ArrayEncoderConfig",
     "ArrayPerceiver",
     "ArrayPerceiverIO",
+    "CausalSequenceConfig",
+    "CausalSequenceModel",
     "ClassificationDecoderConfig",
     "ImageClassifier",
     "ImageEncoderConfig",
@@ -44,11 +55,16 @@ __all__ = [
     "TextDecoderConfig",
     "TextEncoderConfig",
     "build",
+    "causal_bytes",
+    "causal_subwords",
     "imagenet_conv",
     "imagenet_fourier",
     "imagenet_learned",
     "language_perceiver",
+    "model_class",
     "skeleton",
+    "symbolic_audio_giantmidi",
+    "symbolic_audio_maestro",
 ]
 
 MODELS = {
@@ -62,7 +78,28 @@ MODELS = {
 """Which class a config makes, by the types of its encoder and decoder."""
 
 
-def build(config: PerceiverConfig, key: Key) -> Model:
+AnyModelConfig = PerceiverConfig | CausalSequenceConfig
+"""Configs that a model can be made of."""
+
+
+def model_class(config: AnyModelConfig) -> type:
+    """The class that a config makes.
+
+    Raises:
+        ValueError: there is no model with these two halves.
+    """
+    if isinstance(config, CausalSequenceConfig):
+        return CausalSequenceModel
+    halves = (type(config.encoder), type(config.decoder))
+    if halves not in MODELS:
+        known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in MODELS)
+        raise ValueError(
+            f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
+        )
+    return MODELS[halves]
+
+
+def build(config: AnyModelConfig, key: Key) -> Model:
     """The model that a config describes, with fresh parameters.
 
     Args:
@@ -72,16 +109,10 @@ def build(config: PerceiverConfig, key: Key) -> Model:
     Raises:
         ValueError: there is no model with these two halves.
     """
-    halves = (type(config.encoder), type(config.decoder))
-    if halves not in MODELS:
-        known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in MODELS)
-        raise ValueError(
-            f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
-        )
-    return MODELS[halves](config, rngs=_Rngs(key))
+    return model_class(config)(config, rngs=_Rngs(key))
 
 
-def skeleton(config: PerceiverConfig) -> params.Skeleton:
+def skeleton(config: AnyModelConfig) -> params.Skeleton:
     """The structure and parameter shapes of the model that a config describes.
 
     Raises:

@@ -19,7 +19,7 @@ from flax import nnx
 
 from perceiver_jax import params
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import from_dict, to_dict
+from perceiver_jax.config import choice_from_dict, choice_to_dict, from_dict, to_dict
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.typing import Model
@@ -34,7 +34,7 @@ class Release:
     """A model as data: all that is needed to make it, use it and hand it on.
 
     Attributes:
-        config: a `PerceiverConfig`.
+        config: a `PerceiverConfig`, or another of `AnyModelConfig`.
         arrays: parameters and statistics by path, NumPy's.
         card: class names, preprocessing, origin, licence.
         files: contents of further files that belong to the model, by name: a tokenizer.
@@ -50,7 +50,7 @@ class Release:
 
     def __post_init__(self):
         num_labels = len(self.card.labels)
-        num_classes = getattr(self.config.decoder, "num_classes", None)
+        num_classes = getattr(getattr(self.config, "decoder", None), "num_classes", None)
         if num_labels and num_classes not in (None, num_labels):
             raise UserError(
                 f"{num_labels} labels for a model of {num_classes} classes; give one for each, or "
@@ -89,7 +89,7 @@ class Release:
         arrays = {path: np.array(array, order="C") for path, array in self.arrays.items()}
         description = {
             "format_version": FORMAT_VERSION,
-            "model": to_dict(self.config),
+            "model": choice_to_dict(self.config),
             "card": to_dict(self.card),
         }
         names = (WEIGHTS, README, *self.files, CONFIG)
@@ -112,7 +112,7 @@ class Releasable(nnx.Module):
     """A model with a config, which can be released.
 
     Attributes:
-        config: a `PerceiverConfig`.
+        config: a `PerceiverConfig`, or another of `AnyModelConfig`.
         card: class names, preprocessing, origin and licence, as far as they are known.
         files: contents of further files that belong to it, by name: a tokenizer.
     """
@@ -153,7 +153,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
     Raises:
         UserError: it is none, or damaged, or of another version, or has NaN or infinite values.
     """
-    from perceiver_jax.models import PerceiverConfig
+    from perceiver_jax.models import AnyModelConfig
 
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
@@ -167,7 +167,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
                 f"{folder} has format_version {version}, this library reads {FORMAT_VERSION}; read "
                 "it with the version of perceiver_jax that wrote it"
             )
-        config = from_dict(PerceiverConfig, description["model"], "model")
+        config = choice_from_dict(AnyModelConfig, description["model"], "model")
         card = from_dict(ModelCard, description["card"], "card")
     except UserError:
         raise
@@ -189,9 +189,9 @@ def readme(released: Release) -> str:
     from perceiver_jax import models
 
     structure = models.skeleton(released.config)
-    name = models.MODELS[type(released.config.encoder), type(released.config.decoder)].__name__
+    name = models.model_class(released.config).__name__
     card = released.card
-    settings = json.dumps(to_dict(released.config), indent=2)
+    settings = json.dumps(choice_to_dict(released.config), indent=2)
     classes = f"\n\nIt tells {len(card.labels):,} classes apart." if card.labels else ""
     return f"""---
 library_name: perceiver_jax

@@ -1,0 +1,85 @@
+"""Keys and values of tokens already seen, so that the next token costs one position and not all.
+
+- Buffers have a fixed size, and cells are filled from the left: programs are compiled once.
+- Keys are kept turned by their rotary positions, and heads come before cells, so that nothing is
+  computed or moved again.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax import lax
+
+from perceiver_jax.typing import Array
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("keys", "values"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class KeysValues:
+    """Buffers of one attention.
+
+    Attributes:
+        keys: [B, H, cells, K].
+        values: [B, H, cells, V].
+    """
+
+    keys: Array
+    values: Array
+
+    @classmethod
+    def filled(cls, k: Array, v: Array, num_cells: int) -> "KeysValues":
+        """[B, n, H, K] keys and [B, n, H, V] values in the first n of so many cells."""
+
+        def fill(x):
+            x = rearrange(x, "b n h c -> b h n c")
+            return jnp.pad(x, ((0, 0), (0, 0), (0, num_cells - x.shape[2]), (0, 0)))
+
+        return cls(fill(k), fill(v))
+
+    def put(self, k: Array, v: Array, cell: Array) -> "KeysValues":
+        """With [B, 1, H, K] keys and [B, 1, H, V] values in a cell."""
+
+        def put(buffer, x):
+            x = rearrange(x, "b n h c -> b h n c").astype(buffer.dtype)
+            return lax.dynamic_update_slice_in_dim(buffer, x, cell, axis=2)
+
+        return KeysValues(put(self.keys, k), put(self.values, v))
+
+    def attend(self, q: Array, mask: Array) -> Array:
+        """[B, 1, H, K] queries and a mask of cells [B, cells] → [B, 1, H * V]."""
+        dtype = jnp.promote_types(q.dtype, jnp.float32)
+        scores = jnp.einsum("bnhk,bhmk->bhnm", q, self.keys, preferred_element_type=dtype)
+        scores = scores / q.shape[-1] ** 0.5
+        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(dtype).min)
+        weights = jax.nn.softmax(scores).astype(self.values.dtype)
+        result = jnp.einsum("bhnm,bhmv->bhnv", weights, self.values)
+        return rearrange(result, "b h n v -> b n (h v)")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("cross", "layers", "mask", "latent_mask", "num_tokens", "num_latents"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """What a Perceiver AR remembers of a sequence.
+
+    Attributes:
+        cross: of the cross-attention, a cell for each token.
+        layers: of each self-attention layer, a cell for each latent.
+        mask: [B, cells] bool, True = a token, False = padding or nothing yet.
+        latent_mask: [B, latent cells] bool, likewise.
+        num_tokens: cells that are filled.
+        num_latents: latent cells that are filled.
+    """
+
+    cross: KeysValues
+    layers: tuple[KeysValues, ...]
+    mask: Array
+    latent_mask: Array
+    num_tokens: Array
+    num_latents: Array

@@ -1,0 +1,70 @@
+"""How the next token is chosen from logits: the best, or at random among the better ones.
+
+- Logits are divided by the temperature first, as in transformers; perceiver-ar leaves tokens out
+  before that.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from perceiver_jax.errors import UserError
+from perceiver_jax.typing import Array, Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """A choice of the next token.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most probable token.
+        top_k: only so many most probable tokens are drawn from; None: all.
+        top_p: only the most probable tokens are drawn from that together reach this probability,
+            in (0, 1]; the one that reaches it is among them.
+
+    Raises:
+        UserError: a value that means nothing.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if self.temperature < 0.0:
+            raise UserError(f"temperature={self.temperature} must be 0 (greedy) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k={self.top_k} must be 1 or more, or left out for all tokens")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise UserError(f"top_p={self.top_p} is not in (0, 1]")
+
+    def __call__(self, logits: Array, key: Key) -> Array:
+        """[B, V] logits → [B] token ids."""
+        if self.temperature == 0.0:
+            return logits.argmax(-1)
+        return jax.random.categorical(key, self.restricted(logits))
+
+    def restricted(self, logits: Array) -> Array:
+        """[B, V] logits → those to draw from, -inf where a token is left out.
+
+        Source: Holtzman et al., "The Curious Case of Neural Text Degeneration" §3.1; perceiver-ar
+        `sample_utils`.
+        """
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
+        if self.top_p is not None and self.top_p < 1.0:
+            falling = -jnp.sort(-logits, axis=-1)
+            probabilities = jax.nn.softmax(falling)
+            before = jnp.cumsum(probabilities, axis=-1) - probabilities
+            least = jnp.where(before < self.top_p, falling, jnp.inf).min(-1, keepdims=True)
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
+        return logits
+
+
+ANY_TOKEN = Sampling()
+"""Every token with the probability that the model gives it."""
+GREEDY = Sampling(temperature=0.0)
+"""The most probable token."""

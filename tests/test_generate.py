@@ -1,0 +1,134 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_jax.errors import UserError
+from perceiver_jax.generate import generate, stream, window
+from perceiver_jax.models import CausalSequenceConfig, build
+from perceiver_jax.sampling import GREEDY, Sampling
+
+VOCAB, CONTEXT, LATENTS = 23, 20, 6
+
+
+@pytest.fixture
+def model(float64, random_model):
+    config = CausalSequenceConfig(
+        vocab_size=VOCAB,
+        max_seq_len=CONTEXT,
+        max_latents=LATENTS,
+        num_channels=16,
+        num_heads=2,
+        num_self_attention_layers=2,
+        output_norm=True,
+        init_scale=0.5,
+    )
+    return random_model(lambda: build(config, jax.random.key(0)))
+
+
+def prompt(length, seed=0):
+    return np.random.default_rng((length, seed)).integers(0, VOCAB, length).tolist()
+
+
+WILD = Sampling(temperature=3.0)
+"""Any token: a random model would else say the same one again and again."""
+
+
+def recomputed(model, tokens, num_new, num_latents, refill):
+    """Tokens by whole calls of the model on the documented windows."""
+    tokens, made, key = list(tokens), [], jax.random.key(0)
+    begins_with = num_latents
+    sizes = {"max_seq_len": CONTEXT, "max_latents": LATENTS, "refill": refill}
+    while len(made) < num_new:
+        seen = window(len(tokens), begins_with, **sizes)
+        begins_with = None
+        for cached_steps in range(min(seen.num_steps, num_new - len(made))):
+            ids = jnp.asarray([tokens[seen.first :]])
+            logits = model(ids, num_latents=seen.num_latents + cached_steps)[:, -1]
+            key, now = jax.random.split(key)
+            made.append(int(WILD(logits, now)[0]))
+            tokens.append(made[-1])
+    return made
+
+
+@pytest.mark.parametrize("refill", ["half", "every"])
+@pytest.mark.parametrize("length, num_latents", [(1, 1), (5, 2), (9, 6), (14, 1), (20, 6)])
+def test_cached_steps_are_those_of_the_whole_model_in_every_regime(
+    model, length, num_latents, refill
+):
+    # 30 tokens: latents grow, then the prefix, then the oldest tokens are forgotten.
+    tokens = prompt(length)
+    got = generate(
+        model,
+        [tokens],
+        max_new_tokens=30,
+        num_latents=num_latents,
+        sampling=WILD,
+        refill=refill,
+    )
+    wanted = recomputed(model, tokens, 30, num_latents, refill)
+    assert len(set(wanted)) > 10
+    assert got[0].tolist() == wanted
+
+
+def test_a_prompt_among_longer_ones_goes_on_as_it_does_alone(model):
+    prompts = [prompt(3), prompt(14, 1), prompt(8, 2)]
+    settings = {"max_new_tokens": 25, "num_latents": 3, "sampling": GREEDY}
+    together = generate(model, prompts, **settings)
+    for tokens, got in zip(prompts, together, strict=True):
+        assert got.tolist() == generate(model, [tokens], **settings)[0].tolist()
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 64])
+def test_a_stream_gives_the_same_tokens_in_pieces(model, at_once):
+    prompts, settings = [prompt(5), prompt(7)], {"max_new_tokens": 21, "num_latents": 2}
+    sampling, key = Sampling(temperature=0.7, top_k=9), jax.random.key(3)
+    whole = generate(model, prompts, sampling=sampling, key=key, **settings)
+    pieces = list(stream(model, prompts, sampling=sampling, key=key, at_once=at_once, **settings))
+    assert max(piece.shape[1] for piece in pieces) <= at_once
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), np.stack(whole))
+
+
+def test_sequences_end_with_their_first_stop_token(model):
+    prompts, settings = [prompt(5), prompt(7)], {"max_new_tokens": 20, "sampling": GREEDY}
+    free = generate(model, prompts, **settings)
+    stop = int(free[0][6])
+    ended = generate(model, prompts, stop_tokens=[stop], **settings)
+    for row, got in zip(free, ended, strict=True):
+        places = np.flatnonzero(row == stop)
+        wanted = row[: places[0] + 1] if len(places) else row
+        assert got.tolist() == wanted.tolist()
+
+
+def test_a_stream_ends_when_every_sequence_has(model):
+    (row,) = generate(model, [prompt(5)], max_new_tokens=20, sampling=GREEDY)
+    settings = {"max_new_tokens": 20, "sampling": GREEDY, "stop_tokens": [int(row[2])]}
+    assert len(list(stream(model, [prompt(5)], **settings))) <= 3
+
+
+def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
+    tokens = [prompt(5)] * 4000
+    first = [int(row[0]) for row in generate(model, tokens, max_new_tokens=1)]
+    again = [int(row[0]) for row in generate(model, tokens, max_new_tokens=1)]
+    other = generate(model, tokens, max_new_tokens=1, key=jax.random.key(1))
+    assert first == again != [int(row[0]) for row in other]
+    logits = model(jnp.asarray([tokens[0]]), num_latents=1)[0, -1]
+    frequencies = np.bincount(first, minlength=VOCAB) / len(first)
+    np.testing.assert_allclose(frequencies, jax.nn.softmax(logits), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "prompts, fields, message",
+    [
+        ([], {}, "no prompt"),
+        ([[1], []], {}, "prompt 1 is empty"),
+        ([[1] * 21], {"num_latents": 6}, "21 tokens is longer than this model's context"),
+        ([[1] * 16], {"num_latents": 1}, "give num_latents=2 or more"),
+        ([[1]], {"num_latents": 7}, "num_latents=7 is not between 1 and max_latents=6"),
+        ([[1]], {"max_new_tokens": 0}, "max_new_tokens=0"),
+        ([[1, VOCAB]], {}, "token 23, the model knows 0 to 22"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(model, prompts, fields, message):
+    with pytest.raises(UserError, match=message):
+        generate(model, prompts, **{"max_new_tokens": 3, **fields})
