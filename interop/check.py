@@ -21,11 +21,13 @@ from interop.files import npz
 from interop.importing import find_format, read
 from interop.references import ReferenceMissing
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 from perceiver_jax.models.release import Release
 
 TOLERANCE = 1e-9
 """Of the largest difference over the largest value of a stage, in float64."""
+FURTHER_ARGUMENTS = ("input_mask", "queries", "num_latents")
+"""What a batch may hold besides the inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def check(
     format: str,  # noqa: A002
     source: str,
     *,
-    config: PerceiverConfig | None = None,
+    config: AnyModelConfig | None = None,
     batch: Path | None = None,
     perturb: str | None = None,
 ) -> list[Stage]:
@@ -74,8 +76,8 @@ def check(
         format: one of `FORMATS` with a reference implementation.
         source: file, folder or hub id.
         config: of the model, where the files do not tell.
-        batch: `.npz` with `inputs` (and `queries`, `input_mask`) as our model takes them; None:
-            seeded noise.
+        batch: `.npz` with `inputs`, or `ids`, as our model's call takes them, and any of
+            `FURTHER_ARGUMENTS`; None: seeded noise.
         perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
             shows that the comparison can fail.
 
@@ -100,7 +102,8 @@ def check(
         ours = rows.load(table, arrays, _doubled(config))
         # The same again, but for buffers, which files hold in float32: these are made in float64.
         arrays = rows.save(table, ours)
-        inputs = _inputs(batch) if batch else example_inputs(config, seed=0)
+        inputs = example_inputs(config, seed=0)
+        inputs = _inputs(batch, next(iter(inputs))) if batch else inputs
         inputs = {name: _double(array) for name, array in inputs.items()}
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
@@ -146,11 +149,13 @@ def report(stages: list[Stage], tolerance: float = TOLERANCE) -> str:
     return "\n".join([*lines, verdict])
 
 
-def _double(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
+def _double(value: Any) -> Any:
+    """Arrays of floats in float64, all else as it is."""
+    is_float = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+    return value.astype(np.float64) if is_float else value
 
 
-def _doubled(config: PerceiverConfig) -> dict[str, Any]:
+def _doubled(config: AnyModelConfig) -> dict[str, Any]:
     """Shapes of all arrays of a model, floats in float64."""
     from perceiver_jax.models import skeleton
 
@@ -161,16 +166,17 @@ def _doubled(config: PerceiverConfig) -> dict[str, Any]:
     }
 
 
-def _inputs(batch: Path) -> dict[str, np.ndarray]:
+def _inputs(batch: Path, needed: str) -> dict[str, Any]:
+    """A batch's arrays, those of no axes as numbers."""
     arrays: Mapping[str, np.ndarray] = npz.read(batch)
-    known = ("inputs", "input_mask", "queries")
+    known = (needed, *FURTHER_ARGUMENTS)
     found = {name: array for name, array in arrays.items() if name in known}
-    if "inputs" not in found:
+    if needed not in found:
         raise UserError(
-            f"{batch} has no array 'inputs'; it takes {', '.join(known)}, and has "
+            f"{batch} has no array '{needed}'; it takes {', '.join(known)}, and has "
             f"{', '.join(arrays)}"
         )
-    return found
+    return {name: array if array.ndim else array.item() for name, array in found.items()}
 
 
 def _perturbed(arrays: Mapping[str, np.ndarray], path: str) -> np.ndarray:

@@ -2,17 +2,29 @@
 
 import difflib
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from interop.formats.deepmind.released import PUBLISHED
+from interop.formats.deepmind import released
 from interop.formats.settings import read_json
-from perceiver_jax.config import KIND, from_dict
+from perceiver_jax import models
+from perceiver_jax.config import KIND, choice_from_dict, from_dict
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
+
+PUBLISHED: dict[str, Callable[[], AnyModelConfig]] = {
+    **released.PUBLISHED,
+    # Examples of krasserm's library.
+    "causal_bytes": models.causal_bytes,
+    "causal_subwords": models.causal_subwords,
+    "symbolic_audio_maestro": models.symbolic_audio_maestro,
+    "symbolic_audio_giantmidi": models.symbolic_audio_giantmidi,
+}
+"""Published models by name; their weights lie elsewhere."""
 
 
-def find_config(name: str, module: ModuleType) -> PerceiverConfig:
+def find_config(name: str, module: ModuleType) -> AnyModelConfig:
     """The config that a name or path means.
 
     Args:
@@ -29,13 +41,13 @@ def find_config(name: str, module: ModuleType) -> PerceiverConfig:
     if name.endswith(".json"):
         tree = read_json(Path(name))
         ours = tree.get("model", tree)
-        if isinstance(ours, dict) and KIND in (ours.get("encoder") or {}):
-            return from_dict(PerceiverConfig, ours, "model")
+        if isinstance(ours, dict) and (KIND in ours or KIND in (ours.get("encoder") or {})):
+            return choice_from_dict(AnyModelConfig, ours, "model")
         return module.config(tree)
     return _of_experiment(name)
 
 
-def _of_experiment(name: str) -> PerceiverConfig:
+def _of_experiment(name: str) -> AnyModelConfig:
     from perceiver_jax.train.command_line import config_file, shipped_configs
     from perceiver_jax.train.config import ExperimentConfig
 

@@ -1,6 +1,8 @@
 """A seeded batch for any model: what conversions and checks are measured on.
 
 - Texts are random ids, the second half of the last one padding.
+- Of causal models the first half of the tokens is the prefix, where there is room for one, and the
+  first half of that is padding in the last example.
 """
 
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from perceiver_jax.models import (
+    AnyModelConfig,
     ArrayEncoderConfig,
+    CausalSequenceConfig,
     ImageEncoderConfig,
     PerceiverConfig,
     QueryDecoderConfig,
@@ -21,9 +25,7 @@ NUM_QUERIES = 5
 MAX_TOKENS = 64
 
 
-def example_inputs(
-    config: PerceiverConfig, *, seed: int, batch_size: int = 2
-) -> dict[str, np.ndarray]:
+def example_inputs(config: AnyModelConfig, *, seed: int, batch_size: int = 2) -> dict[str, Any]:
     """Arguments of the model's call: standard normal noise in float32, or token ids.
 
     Args:
@@ -33,9 +35,32 @@ def example_inputs(
 
     Returns:
         `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
-        `input_mask` of texts.
+        `input_mask` of texts; of a causal model `ids`, `input_mask` and the number `num_latents`.
     """
     rng = np.random.default_rng(seed)
+    if isinstance(config, CausalSequenceConfig):
+        return _sequences(config, rng, batch_size)
+    return _of_halves(config, rng, batch_size)
+
+
+def _sequences(
+    config: CausalSequenceConfig, rng: np.random.Generator, batch_size: int
+) -> dict[str, Any]:
+    num_tokens = min(config.max_seq_len, MAX_TOKENS)
+    num_prefix = min(num_tokens // 2, config.max_seq_len - config.max_latents)
+    num_prefix = max(num_prefix, num_tokens - config.max_latents)
+    mask = np.ones((batch_size, num_tokens), bool)
+    mask[-1, : num_prefix // 2] = False
+    return {
+        "ids": rng.integers(config.vocab_size, size=mask.shape, dtype=np.int32),
+        "input_mask": mask,
+        "num_latents": num_tokens - num_prefix,
+    }
+
+
+def _of_halves(
+    config: PerceiverConfig, rng: np.random.Generator, batch_size: int
+) -> dict[str, np.ndarray]:
     if isinstance(config.encoder, TextEncoderConfig):
         return _texts(config.encoder, rng, batch_size)
     shape = _input_shape(config.encoder)

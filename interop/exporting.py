@@ -14,7 +14,7 @@ from interop.foreign import Foreign
 from interop.formats import hub_tokenizer
 from interop.importing import find_format, import_weights, read
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig, skeleton
+from perceiver_jax.models import AnyModelConfig, skeleton
 from perceiver_jax.models.release import Releasable, Release, release
 
 
@@ -166,7 +166,7 @@ def convert(
     destination_format: str,
     destination: str | os.PathLike[str],
     *,
-    config: PerceiverConfig | None = None,
+    config: AnyModelConfig | None = None,
     approximate: bool = False,
 ) -> Exported:
     """From one format to another, by way of ours; see `import_weights` and `export_weights`."""

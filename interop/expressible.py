@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from interop.example import example_inputs
+from interop.fields import by_path
 from perceiver_jax.config import ConfigError, from_dict, to_dict
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig, skeleton
+from perceiver_jax.models import AnyModelConfig, skeleton
 from perceiver_jax.models.release import Release
 
 REMARKS = {
@@ -44,7 +45,7 @@ class Effect:
     batch_size: int
 
     @classmethod
-    def measure(cls, released: Release, changed: PerceiverConfig) -> "Effect":
+    def measure(cls, released: Release, changed: AnyModelConfig) -> "Effect":
         """Runs the model as it is and as it would be, on one seeded batch."""
         inputs = example_inputs(released.config, seed=0)
         before, after = (
@@ -55,12 +56,11 @@ class Effect:
         return cls(float(difference), float(scale), len(before))
 
 
-@jax.jit
 def _outputs(model: Any, inputs: dict[str, Any]) -> Any:
-    return model(**inputs)
+    return jax.jit(lambda model: model(**inputs))(model)
 
 
-def nearest(module: ModuleType, config: PerceiverConfig) -> tuple[PerceiverConfig, tuple[str, ...]]:
+def nearest(module: ModuleType, config: AnyModelConfig) -> tuple[AnyModelConfig, tuple[str, ...]]:
     """The model nearest to a config among those that a format can express.
 
     Returns:
@@ -81,7 +81,7 @@ def nearest(module: ModuleType, config: PerceiverConfig) -> tuple[PerceiverConfi
         part[field] = needed
     changes = tuple(f"{path}: {got!r} → {needed!r}" for path, (got, needed) in wrong.items())
     try:
-        changed = from_dict(PerceiverConfig, tree)
+        changed = from_dict(type(config), tree)
         fits = _shapes(changed) == _shapes(config)
     except ConfigError:
         fits = False
@@ -94,18 +94,22 @@ def nearest(module: ModuleType, config: PerceiverConfig) -> tuple[PerceiverConfi
     return changed, changes
 
 
-def remarks(module: ModuleType, config: PerceiverConfig) -> tuple[str, ...]:
-    """What a format does otherwise without touching the outputs for whole inputs."""
-    there = module.config(module.settings(config))
+def remarks(module: ModuleType, config: AnyModelConfig) -> tuple[str, ...]:
+    """What a format does otherwise without touching the outputs for whole inputs.
+
+    Those are settings of `REMARKS`, and what the format itself says of a model in `notes`, if it
+    has such a function.
+    """
+    ours, theirs = by_path(config), by_path(module.config(module.settings(config)))
     found = []
-    for half in ("encoder", "decoder"):
-        for field, meaning in REMARKS.items():
-            ours, theirs = (getattr(getattr(c, half), field, None) for c in (config, there))
-            if ours != theirs:
-                found.append(f"{half}.{field}: {ours!r} → {theirs!r} ({meaning})")
-    return tuple(found)
+    for path, value in ours.items():
+        meaning = REMARKS.get(path.rpartition(".")[2])
+        if meaning is not None and theirs.get(path) != value:
+            found.append(f"{path}: {value!r} → {theirs.get(path)!r} ({meaning})")
+    notes = getattr(module, "notes", None)
+    return (*found, *(notes(config) if notes else ()))
 
 
-def _shapes(config: PerceiverConfig) -> dict[str, Any]:
+def _shapes(config: AnyModelConfig) -> dict[str, Any]:
     structure = skeleton(config)
     return {path: x.shape for path, x in (structure.params | structure.stats).items()}

@@ -12,12 +12,13 @@ from types import ModuleType
 import numpy as np
 
 from interop import rows
+from interop.fields import by_name
 from interop.files import hub
 from interop.foreign import Foreign
 from interop.formats import FORMATS, hub_folder
 from perceiver_jax.card import ModelCard
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig, resolution, skeleton
+from perceiver_jax.models import AnyModelConfig, resolution, skeleton
 from perceiver_jax.models.release import Release
 from perceiver_jax.typing import Model
 
@@ -32,7 +33,7 @@ def load_pretrained(
     format: str,  # noqa: A002
     source: str | os.PathLike[str],
     *,
-    config: PerceiverConfig | None = None,
+    config: AnyModelConfig | None = None,
     image_size: tuple[int, int] | None = None,
     interpolate_positions: bool = False,
 ) -> Model:
@@ -54,7 +55,7 @@ def import_weights(
     format: str,  # noqa: A002
     source: str | os.PathLike[str],
     *,
-    config: PerceiverConfig | None = None,
+    config: AnyModelConfig | None = None,
     image_size: tuple[int, int] | None = None,
     interpolate_positions: bool = False,
 ) -> Release:
@@ -96,8 +97,8 @@ def find_format(name: str) -> ModuleType:
 
 
 def read(
-    module: ModuleType, source: str | os.PathLike[str], config: PerceiverConfig | None
-) -> tuple[Foreign, PerceiverConfig]:
+    module: ModuleType, source: str | os.PathLike[str], config: AnyModelConfig | None
+) -> tuple[Foreign, AnyModelConfig]:
     """A foreign model, and the config of ours that computes the same.
 
     Args:
@@ -148,19 +149,23 @@ def _widened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _check_size(config: PerceiverConfig, foreign: Foreign, path: Path) -> None:
+def _check_size(config: AnyModelConfig, foreign: Foreign, path: Path) -> None:
     """Refuses settings of a model that is larger than its file before it is laid out."""
-    encoder = config.encoder
-    num_layers = encoder.num_self_attention_layers_per_block
-    num_pixels = math.prod(getattr(encoder, "image_shape", (0,))[:2])
-    num_latents = config.num_latents * config.num_latent_channels
+    fields = by_name(config)
     largest = max((array.size for array in foreign.arrays.values()), default=0)
-    too_much = num_layers > len(foreign.arrays) or num_latents > largest or num_pixels > MAX_PIXELS
-    if too_much:
+    layers = (fields[name] for name in fields if name.startswith("num_self_attention_layers"))
+    num_latents = fields.get("num_latents", 0) * fields.get("num_latent_channels", 0)
+    told = {
+        # what: (how many there are, the most that can be)
+        "layers": (max(layers), len(foreign.arrays)),
+        "numbers in the latents": (num_latents, largest),
+        "pixels in an image": (math.prod(fields.get("image_shape", (0,))[:2]), MAX_PIXELS),
+    }
+    excess = [f"{number:,} {what}" for what, (number, most) in told.items() if number > most]
+    if excess:
         raise UserError(
-            f"the settings tell of {num_layers:,} layers, {config.num_latents:,} latents of "
-            f"{config.num_latent_channels:,} channels and images of {num_pixels:,} pixels, more "
-            f"than {path} can hold; are they its own?"
+            f"the settings tell of {' and '.join(excess)}, more than {path} can hold; are they its "
+            "own?"
         )
 
 
@@ -170,13 +175,13 @@ def _name(source: str | os.PathLike[str]) -> str:
     return path.name if path.exists() else str(source)
 
 
-def _card(foreign: Foreign, config: PerceiverConfig, source: str) -> ModelCard:
+def _card(foreign: Foreign, config: AnyModelConfig, source: str) -> ModelCard:
     preprocessing = foreign.preprocessing
-    image_shape = getattr(config.encoder, "image_shape", None)
+    image_shape = by_name(config).get("image_shape")
     if preprocessing is not None and image_shape is not None:
         channels = image_shape[-1]
         if {len(preprocessing.mean), len(preprocessing.std)} <= {1, channels}:
-            preprocessing = dataclasses.replace(preprocessing, image_shape=image_shape)
+            preprocessing = dataclasses.replace(preprocessing, image_shape=tuple(image_shape))
         else:
             preprocessing = None
     return ModelCard(

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 
 from interop.rows import Row
-from perceiver_jax.models import PerceiverConfig, skeleton
+from perceiver_jax.models import AnyModelConfig, skeleton
 
 
-def describe(rows: Iterable[Row], config: PerceiverConfig) -> str:
+def describe(rows: Iterable[Row], config: AnyModelConfig) -> str:
     """One line per tensor: our path, its shape, the op, the foreign name, notes.
 
     Args:

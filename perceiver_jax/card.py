@@ -68,6 +68,17 @@ class TextPreprocessing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MusicPreprocessing:
+    """How music becomes a model's input; `data.music.encode` does it."""
+
+    every_velocity: bool = setting(
+        False,
+        "whether each note has an event of velocity (krasserm), or only one that differs from that "
+        "of the note before",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What is known of a model besides its config and parameters."""
 
@@ -77,6 +88,9 @@ class ModelCard:
     )
     text: TextPreprocessing | None = setting(
         None, "from a text to the model's input; None if not known, or for other inputs"
+    )
+    music: MusicPreprocessing | None = setting(
+        None, "from notes to the model's input; None if not known, or for other inputs"
     )
     origin: str | None = setting(None, "where the weights come from")
     licence: str | None = setting(None, "licence of the weights; None: that of their origin")

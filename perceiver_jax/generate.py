@@ -77,7 +77,7 @@ def window(
 
 def generate(
     model: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Any],
     *,
     max_new_tokens: int,
     num_latents: int = 1,
@@ -90,7 +90,7 @@ def generate(
 
     Args:
         model: a `CausalSequenceModel`.
-        prompts: token ids, of any lengths.
+        prompts: sequences of token ids, of any lengths.
         max_new_tokens: most tokens for each.
         num_latents: latents that the longest prompt ends with, 1 to `max_latents`; more make the
             model look closer at the prompt's end, and leave fewer steps until they are used up.
@@ -123,7 +123,7 @@ def generate(
 
 def stream(
     model: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Any],
     *,
     max_new_tokens: int,
     num_latents: int = 1,
@@ -250,7 +250,7 @@ def _decode(model, state: _State, cache: Cache, num_steps, *, sampling, stop, si
     return tuple(result)
 
 
-def _left_padded(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _left_padded(prompts: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """[B, n] int32 ids and their mask, filled up on the left."""
     if not prompts:
         raise UserError("there is no prompt; give one or more")

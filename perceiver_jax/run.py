@@ -52,20 +52,126 @@ def sentiment(options: argparse.Namespace) -> None:
             print(f"{probability:7.2%}  {label}  {_shown(text)}")
 
 
+def generate_text(options: argparse.Namespace) -> None:
+    """Prints each text with its continuation, as it is made where there is one text."""
+    from perceiver_jax.pipelines.text_generation import TextGeneration
+    from perceiver_jax.pipelines.texts import gather_texts
+    from perceiver_jax.pretrained import open_source
+    from perceiver_jax.sampling import Sampling
+
+    texts = gather_texts(options.text, options.file, options.lines)
+    generation = TextGeneration(open_source(options.source), options.tokenizer)
+    settings = {
+        "max_new_tokens": options.max_new_tokens,
+        "num_latents": options.num_latents,
+        "sampling": Sampling(
+            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
+        ),
+        "refill": options.refill,
+        "seed": options.seed,
+    }
+    if len(texts) == 1:
+        pieces = generation.stream(texts[0], **settings)
+        first = next(pieces, "")
+        print(texts[0] + first, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    for text, continuation in zip(texts, generation(texts, **settings), strict=True):
+        print(text + continuation, end="\n\n")
+
+
+def generate_music(options: argparse.Namespace) -> None:
+    """Writes a MIDI file that begins as the given one, and its sound where that is asked for."""
+    from perceiver_jax.data.music import read_midi, render_wav, write_midi
+    from perceiver_jax.pipelines.music_generation import MusicGeneration
+    from perceiver_jax.pretrained import open_source
+    from perceiver_jax.sampling import Sampling
+
+    check_music_files(options.prompt, options.out, options.render)
+    notes = read_midi(options.prompt)
+    piece = MusicGeneration(open_source(options.source))(
+        notes,
+        only_continuation=options.only_continuation,
+        max_new_tokens=options.max_new_tokens,
+        num_latents=options.num_latents,
+        sampling=Sampling(
+            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
+        ),
+        refill=options.refill,
+        seed=options.seed,
+    )
+    write_midi(piece, options.out)
+    print(f"{options.out}: {len(piece):,} notes, {max(note.end for note in piece):.1f} s")
+    if options.render is not None:
+        render_wav(piece, options.render)
+        print(options.render)
+
+
+def check_music_files(prompt: Path | None, out: Path, render: Path | None) -> None:
+    """Raises a UserError where there is nothing to begin with, or a file would be lost."""
+    from perceiver_jax.errors import UserError
+
+    if prompt is None:
+        raise UserError(
+            "there is no music to begin with, and a model continues some; give a MIDI file, as in "
+            f"generate-music --source=… --out={out} beginning.mid"
+        )
+    files = [file.resolve() for file in (prompt, out, render) if file is not None]
+    if len(set(files)) < len(files):
+        raise UserError(
+            f"{prompt}, --out={out} and --render={render} are not different files; what is written "
+            "would replace another; choose other names"
+        )
+    for file in (out, render):
+        if file is not None and file.is_dir():
+            raise UserError(f"{file} is a folder; name a file in it")
+
+
+def add_generation_arguments(task: argparse.ArgumentParser) -> None:
+    """The options of tasks that continue something."""
+    task.add_argument(
+        "--max-new-tokens", type=positive, default=256, help="most new tokens (default: 256)"
+    )
+    task.add_argument(
+        "--num-latents",
+        type=positive,
+        help="latents to begin with, the last tokens of the prompt (default: as few as it allows)",
+    )
+    task.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="below 1 the probable becomes more so, 0 takes the most probable (default: 1)",
+    )
+    task.add_argument("--top-k", type=positive, help="draw from the k most probable tokens only")
+    task.add_argument(
+        "--top-p", type=float, help="draw from the most probable tokens that reach this probability"
+    )
+    task.add_argument(
+        "--refill",
+        choices=("half", "every"),
+        default="half",
+        help="when latents are used up, keep the newer half and go on with a cache, or compute all "
+        "anew at every token (default: half)",
+    )
+    task.add_argument("--seed", type=int, default=0, help="of the random choice (default: 0)")
+
+
 def _shown(text: str) -> str:
     """A text on one line, its beginning if it is long."""
     line = " ".join(text.split())
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
-def add_text_arguments(task: argparse.ArgumentParser, top: int, what: str) -> None:
+def add_text_arguments(task: argparse.ArgumentParser) -> None:
     """The options of tasks that read texts."""
     task.add_argument(
         "--source",
         required=True,
         help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pickle",
     )
-    task.add_argument("--top", type=positive, default=top, help=f"how many {what} (default: {top})")
     task.add_argument(
         "--file",
         type=Path,
@@ -78,6 +184,33 @@ def add_text_arguments(task: argparse.ArgumentParser, top: int, what: str) -> No
     )
     task.add_argument("--tokenizer", help="where the source does not tell: a tokenizer file")
     task.add_argument("text", nargs="*", help="texts")
+
+
+def add_music_arguments(task: argparse.ArgumentParser) -> None:
+    """The options of the task that reads and writes music."""
+    task.add_argument(
+        "--source",
+        required=True,
+        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in krasserm:model.ckpt",
+    )
+    task.add_argument("--out", type=Path, required=True, help="MIDI file to write")
+    task.add_argument("--render", type=Path, help="WAV file to write as well")
+    task.add_argument(
+        "--only-continuation",
+        action="store_true",
+        help="write what the model adds, without what it was given",
+    )
+    task.add_argument(
+        "prompt",
+        type=Path,
+        nargs="?",
+        help="MIDI file to continue; of one longer than the model takes, it sees the end",
+    )
+
+
+def add_top_argument(task: argparse.ArgumentParser, top: int, what: str) -> None:
+    """How many results are shown."""
+    task.add_argument("--top", type=positive, default=top, help=f"how many {what} (default: {top})")
 
 
 def positive(text: str) -> int:
@@ -98,17 +231,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True,
         help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
     )
-    task.add_argument("--top", type=positive, default=5, help="how many classes (default: 5)")
+    add_top_argument(task, 5, "classes")
     task.add_argument("image", type=Path, nargs="+", help="image files, or folders of them")
     task.set_defaults(run=classify_image)
 
     task = tasks.add_parser("fill-mask", help="texts with [MASK] to the most probable words")
-    add_text_arguments(task, 5, "words for each mask")
+    add_top_argument(task, 5, "words for each mask")
+    add_text_arguments(task)
     task.set_defaults(run=fill_mask)
 
     task = tasks.add_parser("sentiment", help="texts to their class: positive, negative")
-    add_text_arguments(task, 1, "classes")
+    add_top_argument(task, 1, "classes")
+    add_text_arguments(task)
     task.set_defaults(run=sentiment)
+
+    task = tasks.add_parser("generate-text", help="texts to their continuations")
+    add_generation_arguments(task)
+    add_text_arguments(task)
+    task.set_defaults(run=generate_text)
+
+    task = tasks.add_parser("generate-music", help="a MIDI file to its continuation")
+    add_generation_arguments(task)
+    add_music_arguments(task)
+    task.set_defaults(run=generate_music)
 
     options = parser.parse_args(arguments)
     return run_command(lambda: options.run(options))

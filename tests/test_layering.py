@@ -24,6 +24,7 @@ LAYERS = [
     {"core"},
     {"adapters"},
     {"models"},
+    {"sampling", "generate"},
     {"train"},
     {"pretrained"},
     {"pipelines"},
@@ -32,7 +33,7 @@ LAYERS = [
 """Parts of the package from bottom to top: a part imports from its own layer and from those below.
 
 The last are commands. `data` stands beside the layers: `train` and what is above it may use it."""
-MAY_USE_DATA = 4
+MAY_USE_DATA = 5
 """The first layer that may import `data`."""
 OF_DATA = {"data", "errors", "config", "card", "command", "user_cache", "whole_files"}
 """Parts of the package that `data` may import: none of them loads jax when it is imported."""

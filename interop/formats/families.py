@@ -1,17 +1,17 @@
 """Formats that have several kinds of models: one module for each, chosen in one place.
 
 - Such a module, a family, has `WHOSE`, `config`, `settings`, `requirements` and `rows` as a format
-  has them, and `HALVES`: the types of encoder and decoder that its models are made of.
+  has them, and `MODELS`: the classes of ours that its models become.
 """
 
 from collections.abc import Sequence
 from types import ModuleType
 
 from perceiver_jax.config import ConfigError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, model_class
 
 
-def family_of(config: PerceiverConfig, families: Sequence[ModuleType], whose: str) -> ModuleType:
+def family_of(config: AnyModelConfig, families: Sequence[ModuleType], whose: str) -> ModuleType:
     """The family that a model belongs to.
 
     Args:
@@ -22,10 +22,12 @@ def family_of(config: PerceiverConfig, families: Sequence[ModuleType], whose: st
     Raises:
         ConfigError: it belongs to none of them.
     """
-    halves = (type(config.encoder), type(config.decoder))
+    try:
+        model = model_class(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     for family in families:
-        if family.HALVES == halves:
+        if model in family.MODELS:
             return family
-    encoder, decoder = (half.__name__ for half in halves)
-    known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in (f.HALVES for f in families))
-    raise ConfigError(f"{whose} has no model of {encoder} + {decoder}; it has {known}")
+    known = ", ".join(one.__name__ for family in families for one in family.MODELS)
+    raise ConfigError(f"{whose} has no {model.__name__}; of our models it has {known}")

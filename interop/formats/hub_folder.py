@@ -42,7 +42,7 @@ class HubFolder:
         preprocessing: `preprocessor_config.json` as far as it concerns images, or None.
         text: what the tokenizer's files say, or None.
         files: contents of the tokenizer's own files by name, where it has any.
-        max_tokens: most tokens of a text, for the tokenizer's settings; not read.
+        tokenizer: further entries of the tokenizer's settings; not read.
     """
 
     config: Mapping[str, Any]
@@ -50,7 +50,7 @@ class HubFolder:
     preprocessing: ImagePreprocessing | None = None
     text: TextPreprocessing | None = None
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-    max_tokens: int | None = None
+    tokenizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -64,12 +64,13 @@ def config(folder: Path) -> dict[str, Any]:
     return read_json(folder / CONFIG)
 
 
-def read(folder: Path, num_channels: int = 3) -> HubFolder:
+def read(folder: Path, num_channels: int = 3, *, between: bool = True) -> HubFolder:
     """Reads a folder.
 
     Args:
         folder: with `config.json` and weights.
         num_channels: of the images that the model takes.
+        between: as in `hub_tokenizer.read`.
 
     Raises:
         FileError: something is missing or damaged.
@@ -86,7 +87,7 @@ def read(folder: Path, num_channels: int = 3) -> HubFolder:
     preprocessing = None
     if (folder / PREPROCESSING).is_file():
         preprocessing = image_preprocessing(read_json(folder / PREPROCESSING), num_channels)
-    text, files = hub_tokenizer.read(folder)
+    text, files = hub_tokenizer.read(folder, between=between)
     return HubFolder(
         config=settings, arrays=arrays, preprocessing=preprocessing, text=text, files=files
     )
@@ -105,7 +106,7 @@ def write(folder: Path, contents: HubFolder, **processor: Any) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; this format is a folder, so name another path")
-    tokenizer = hub_tokenizer.contents(contents.text, contents.files, contents.max_tokens)
+    tokenizer = hub_tokenizer.contents(contents.text, contents.files, contents.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     _remove(folder / CONFIG)
     safetensors_files.write(folder / WEIGHTS, contents.arrays, {"format": "pt"})

@@ -39,16 +39,20 @@ SPELLINGS = {
 """Their names of special tokens, and usual spellings in the order of `FastTokenizer`."""
 
 
-def read(folder: Path) -> tuple[TextPreprocessing | None, dict[str, bytes]]:
+def read(
+    folder: Path, *, between: bool = True
+) -> tuple[TextPreprocessing | None, dict[str, bytes]]:
     """How a text becomes the model's input, and contents of the files that it takes.
 
-    A text stands between special tokens unless the settings say that it does not.
+    Args:
+        folder: where the files are.
+        between: whether a text stands between special tokens where the settings do not say.
 
     Raises:
         FileError: the settings, or the map of special tokens, are damaged.
     """
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
-    between = settings.get(BETWEEN) is not False
+    between = settings.get(BETWEEN, between) is not False
     if (folder / TOKENIZER).is_file():
         files = {TOKENIZER: (folder / TOKENIZER).read_bytes(), **_map(folder, settings)}
         return TextPreprocessing(tokenizer=TOKENIZER, add_special_tokens=between), files
@@ -75,14 +79,14 @@ def _map(folder: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def contents(
-    text: TextPreprocessing | None, files: Mapping[str, bytes], max_tokens: int | None
+    text: TextPreprocessing | None, files: Mapping[str, bytes], further: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """The files that make `AutoTokenizer` give a model's tokenizer, by name.
 
     Args:
         text: how a text becomes the model's input; None: there is nothing to write.
         files: contents of the tokenizer's files by name.
-        max_tokens: most tokens of a text, where it is known.
+        further: entries of the tokenizer's settings, such as `model_max_length`.
 
     Returns:
         Nothing for a tokenizer of a kind that such a folder cannot hold.
@@ -92,8 +96,7 @@ def contents(
     """
     if text is None or not (text.tokenizer == "bytes" or text.tokenizer.endswith(".json")):
         return {}
-    settings: dict[str, Any] = {} if max_tokens is None else {"model_max_length": max_tokens}
-    settings[BETWEEN] = text.add_special_tokens
+    settings = {**further, BETWEEN: text.add_special_tokens}
     if text.tokenizer == "bytes":
         return {SETTINGS: _json({"tokenizer_class": BYTES, **settings})}
     file = files[text.tokenizer]

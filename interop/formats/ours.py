@@ -7,32 +7,32 @@ from typing import Any
 from interop.foreign import Foreign
 from interop.rows import Row, row, table
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import from_dict, to_dict
-from perceiver_jax.models import PerceiverConfig, release, skeleton
+from perceiver_jax.config import choice_from_dict, choice_to_dict
+from perceiver_jax.models import AnyModelConfig, release, skeleton
 
 WHOSE = "perceiver_jax"
 
 
-def config(settings: Mapping[str, Any]) -> PerceiverConfig:
+def config(settings: Mapping[str, Any]) -> AnyModelConfig:
     """The config from the field `model` of a release's `config.json`.
 
     Raises:
         ConfigError: an unknown field, or a value that cannot be.
     """
-    return from_dict(PerceiverConfig, settings, "model")
+    return choice_from_dict(AnyModelConfig, settings, "model")
 
 
-def settings(config: PerceiverConfig) -> dict[str, Any]:
+def settings(config: AnyModelConfig) -> dict[str, Any]:
     """The inverse of `config`."""
-    return to_dict(config)
+    return choice_to_dict(config)
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """Nothing: whatever a config says can be released."""
     return {}
 
 
-def rows(config: PerceiverConfig) -> list[Row]:
+def rows(config: AnyModelConfig) -> list[Row]:
     """Every parameter and statistic under its own path."""
     structure = skeleton(config)
     return table(row(path, path) for path in (*structure.params, *structure.stats))
@@ -47,7 +47,7 @@ def read(source: Path) -> Foreign:
     released = release.read(source)
     return Foreign(
         arrays=released.arrays,
-        settings=to_dict(released.config),
+        settings=choice_to_dict(released.config),
         labels=released.card.labels,
         preprocessing=released.card.preprocessing,
         text=released.card.text,

@@ -4,12 +4,10 @@ from interop.ops import TRANSPOSE
 from interop.rows import Row, row
 
 
-def linear(ours: str, theirs: str) -> list[Row]:
-    """A `torch.nn.Linear`."""
-    return [
-        row(f"{ours}/kernel", f"{theirs}.weight", TRANSPOSE),
-        row(f"{ours}/bias", f"{theirs}.bias"),
-    ]
+def linear(ours: str, theirs: str, *, bias: bool = True) -> list[Row]:
+    """A `torch.nn.Linear`, with or without a bias."""
+    kernel = row(f"{ours}/kernel", f"{theirs}.weight", TRANSPOSE)
+    return [kernel, row(f"{ours}/bias", f"{theirs}.bias")] if bias else [kernel]
 
 
 def norm(ours: str, theirs: str) -> list[Row]:

@@ -25,7 +25,16 @@ IMAGE_CLASSIFIER = "perceiver.model.vision.image_classifier"
 TEXT = "perceiver.model.text.common"
 MASKED_LANGUAGE_MODEL = "perceiver.model.text.mlm"
 TEXT_CLASSIFIER = "perceiver.model.text.classifier"
-PACKAGES = (IMAGE_CLASSIFIER, TEXT, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER)
+CAUSAL_LANGUAGE_MODEL = "perceiver.model.text.clm"
+SYMBOLIC_AUDIO = "perceiver.model.audio.symbolic"
+PACKAGES = (
+    IMAGE_CLASSIFIER,
+    TEXT,
+    MASKED_LANGUAGE_MODEL,
+    TEXT_CLASSIFIER,
+    CAUSAL_LANGUAGE_MODEL,
+    SYMBOLIC_AUDIO,
+)
 """Folders with a `backend`, of which later ones import from earlier ones."""
 CLASSES = (
     # (package, class of the model, of its encoder's and of its decoder's config)
@@ -49,6 +58,12 @@ def build(settings: Mapping[str, Any]) -> Any:
     Raises:
         ReferenceMissing: perceiver-io or torch is not installed.
     """
+    import torch
+
+    if "encoder" not in settings:
+        model = _causal(settings)
+        # Its rotary frequencies are float32, whatever the default type.
+        return model.to(torch.get_default_dtype()).eval()
     module, name, encoder_class, decoder_class = min(
         _classes(), key=lambda one: _num_unknown(settings, *one[2:])
     )
@@ -68,6 +83,13 @@ def build(settings: Mapping[str, Any]) -> Any:
         # Its call of torch.meshgrid leaves `indexing` to a default that will change.
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
         return getattr(module, name)(config).eval()
+
+
+def _causal(settings: Mapping[str, Any]) -> Any:
+    """Perceiver AR; the class for music is the same under another name."""
+    module = backend(CAUSAL_LANGUAGE_MODEL)
+    config = module.CausalLanguageModelConfig(**{**settings, "activation_checkpointing": False})
+    return module.CausalLanguageModel(config)
 
 
 def _classes() -> Iterator[tuple[ModuleType, str, Any, Any]]:
@@ -92,13 +114,16 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
     Args:
         model: from `build`.
         inputs: `inputs`, images [B, H, W, c] or token ids [B, M], and perhaps `input_mask` [B, M],
-            True = an element.
+            True = an element; for a causal model `ids` [B, M], perhaps `input_mask`, its padding
+            on the left, and `num_latents`.
     """
     import torch
 
     mask = inputs.get("input_mask")
     # The reference's masks are True where there is nothing.
     pad_mask = None if mask is None else torch.from_numpy(~mask)
+    if "ids" in inputs:
+        return _causal_stages(model, inputs, pad_mask)
     modules = _modules(model)
     with recording(dict(modules)) as recorded, torch.no_grad():
         model(torch.from_numpy(np.array(inputs["inputs"])), pad_mask=pad_mask)
@@ -113,6 +138,23 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
         (name, array[:, :num_tokens] if name.startswith("decoder/") else array)
         for name, array in found
     ]
+
+
+def _causal_stages(model: Any, inputs: Mapping[str, Any], pad_mask: Any) -> Stages:
+    import torch
+
+    num_tokens = inputs["ids"].shape[1]
+    num_latents = inputs.get("num_latents", min(model.max_latents, num_tokens))
+    modules = [
+        ("inputs", model.input_adapter),
+        *_layer("cross_attention", model.cross_attention),
+        *(m for i, one in enumerate(model.self_attention) for m in _layer(f"block/layer/{i}", one)),
+        ("outputs", model.output_adapter),
+    ]
+    with recording(dict(modules)) as recorded, torch.no_grad():
+        ids = torch.from_numpy(np.array(inputs["ids"]))
+        model(ids, prefix_len=num_tokens - num_latents, pad_mask=pad_mask)
+    return recorded
 
 
 def run(

@@ -169,12 +169,13 @@ def _gradients(blocks: Blocks, saved, gradients):
     """Gradients of q, k and v; nobody differentiates the log-sum-exp."""
     q, k, v = saved[:3]
     dq, dk, dv = _joined(
-        blocks, lambda part: _gradients_of(part, *saved, gradients[0], blocks), (2, 2, 2)
+        blocks, lambda part: _gradients_of(part, saved, gradients[0], blocks), (2, 2, 2)
     )
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None
 
 
-def _gradients_of(part: Part, q, k, v, mask, results, log_sums, d_results, blocks: Blocks):
+def _gradients_of(part: Part, saved, d_results, blocks: Blocks):
+    q, k, v, mask, results, log_sums = saved
     dtype = log_sums.dtype
     product = functools.partial(jnp.einsum, preferred_element_type=dtype)
 

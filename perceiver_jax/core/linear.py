@@ -9,7 +9,7 @@
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -142,5 +142,5 @@ class LayerNorm(nnx.LayerNorm):
         """[..., C] → [..., C], in the type of parameters and inputs."""
         if self.implementation == "plain" or jax.default_backend() != "cpu":
             return super().__call__(x)
-        dtype = jnp.result_type(x, self.scale[...])
-        return normalize(x.astype(dtype), self.scale[...], self.bias[...], self.epsilon)
+        scale, bias = (cast(nnx.Param, x)[...] for x in (self.scale, self.bias))
+        return normalize(x.astype(jnp.result_type(x, scale)), scale, bias, self.epsilon)

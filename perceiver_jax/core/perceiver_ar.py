@@ -39,7 +39,7 @@ class PerceiverARConfig(LayerOptions):
     num_heads: int = setting(8, "heads of every attention")
     num_self_attention_layers: int = setting(8, "self-attention layers of the latents")
     num_self_attention_rotary_layers: int = setting(
-        1, "self-attention layers with rotary positions, the first ones; -1: all"
+        1, "self-attention layers with rotary positions, the first ones; -1: all", minimum=-1
     )
     rotary_channels: int | None = setting(
         None,

@@ -156,8 +156,11 @@ class Rotation:
         pairs: RotaryPairs = "interleaved",
         num_heads: int | None = None,
     ) -> "Rotation":
-        """The rotation at positions [B or 1, N], which may be real numbers."""
-        dtype = jnp.promote_types(positions.dtype, jnp.float32)
+        """The rotation at positions [B or 1, N], which may be real numbers.
+
+        Angles are of JAX's widest float type: float64 where that is enabled, else float32.
+        """
+        dtype = jnp.result_type(float)
         angles = positions.astype(dtype)[:, :, None] * jnp.asarray(frequencies, dtype)[None, None]
         return cls(angles, pairs, num_heads)
 

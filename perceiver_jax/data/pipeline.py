@@ -16,6 +16,8 @@ from perceiver_jax.data.sources import Source
 from perceiver_jax.errors import UserError
 
 Example = Mapping[str, Any]
+Batches = grain.MapDataset | grain.IterDataset
+"""By position; or, of what is too large for that, one after the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +74,9 @@ def training_batches(
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
-        .repeat(None)[shard.index :: shard.count]
-        .random_map(transform)
+        .repeat(None)
+        # Before the division, so that rows draw the same numbers whatever the processes.
+        .random_map(transform)[shard.index :: shard.count]
         .batch(shard.batch_size(batch_size), drop_remainder=True)
     )
 
@@ -102,8 +105,16 @@ def evaluation_batches(
     ].batch(shard.batch_size(batch_size), drop_remainder=True)
 
 
-def iterate(dataset: grain.MapDataset, *, num_threads: int = 8) -> grain.DatasetIterator:
-    """A checkpointable iterator that reads ahead on the host; close it when done."""
+def iterate(dataset: Batches, *, num_threads: int = 8) -> grain.DatasetIterator:
+    """A checkpointable iterator that reads ahead on the host; close it when done.
+
+    A dataset that is not by position is read by one thread.
+    """
+    if isinstance(dataset, grain.IterDataset):
+        ahead = grain.experimental.ThreadPrefetchIterDataset(
+            dataset, prefetch_buffer_size=2 * num_threads
+        )
+        return iter(ahead)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     return iter(dataset.to_iter_dataset(options))
 

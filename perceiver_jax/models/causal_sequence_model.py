@@ -47,6 +47,8 @@ class CausalSequenceModel(PerceiverAR, Releasable):
     Source: Perceiver AR §3; krasserm `CausalSequenceModel`.
     """
 
+    config: CausalSequenceConfig
+
     def __init__(self, config: CausalSequenceConfig, *, rngs: nnx.Rngs):
         self.config = config
         super().__init__(

@@ -37,6 +37,11 @@ class PerceiverConfig:
         check_ranges(self)
 
 
+def half_of(config: Any, half: str) -> Any:
+    """The "encoder" or "decoder" of a model's config, or all of it where it has no halves."""
+    return getattr(config, half, config)
+
+
 def check_half(half: Any, wanted: type[T], model: str) -> T:
     """The encoder or decoder config, or a ConfigError where `model` needs one of another type."""
     if not isinstance(half, wanted):

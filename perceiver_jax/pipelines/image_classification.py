@@ -14,6 +14,7 @@ from perceiver_jax.data.imagenet import imagenet_classes
 from perceiver_jax.data.preprocessing import preprocess
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ImageEncoderConfig
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 
 BATCH_SIZE = 8
@@ -42,13 +43,14 @@ class ImageClassification:
     """
 
     def __init__(self, release: Release):
-        if not isinstance(release.config.encoder, ImageEncoderConfig):
+        encoder = half_of(release.config, "encoder")
+        if not isinstance(encoder, ImageEncoderConfig):
             raise UserError(
-                f"a model with a {type(release.config.encoder).__name__} does not classify images; "
+                f"a model with a {type(encoder).__name__} does not classify images; "
                 "it takes one with an ImageEncoderConfig"
             )
         self.model = release.model()
-        image_shape = release.config.encoder.image_shape
+        image_shape = encoder.image_shape
         self.preprocessing = release.card.preprocessing or usual_preprocessing(image_shape)
         self.labels = release.card.labels or usual_labels(release.config.decoder.num_classes)
         if self.preprocessing.image_shape != image_shape:

@@ -17,6 +17,7 @@ import numpy as np
 from perceiver_jax.data.text.tokenizers import ByteTokenizer, required_token
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import TextDecoderConfig
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.texts import TextReader
 
@@ -55,9 +56,10 @@ class MaskFilling:
 
     def __init__(self, release: Release, tokenizer: str | None = None):
         self.reader = TextReader(release, tokenizer)
-        if not isinstance(release.config.decoder, TextDecoderConfig):
+        decoder = half_of(release.config, "decoder")
+        if not isinstance(decoder, TextDecoderConfig):
             raise UserError(
-                f"a model with a {type(release.config.decoder).__name__} fills no masks; it takes "
+                f"a model with a {type(decoder).__name__} fills no masks; it takes "
                 "one with a TextDecoderConfig"
             )
         self.model = release.model()

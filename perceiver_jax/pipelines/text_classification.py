@@ -10,6 +10,7 @@ import numpy as np
 
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.texts import TextReader
 
@@ -37,7 +38,7 @@ class TextClassification:
 
     def __init__(self, release: Release, tokenizer: str | None = None):
         self.reader = TextReader(release, tokenizer)
-        decoder = release.config.decoder
+        decoder = half_of(release.config, "decoder")
         if not isinstance(decoder, ClassificationDecoderConfig) or decoder.num_output_queries != 1:
             raise UserError(
                 f"a model with a {type(decoder).__name__} does not give texts one class; it takes "

@@ -16,7 +16,8 @@ from perceiver_jax.data.text.tokenizers import (
     tokenizer_from_files,
 )
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import TextEncoderConfig
+from perceiver_jax.models import CausalSequenceConfig, TextEncoderConfig
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 
 SMALLEST_LENGTH = 32
@@ -36,11 +37,11 @@ class TextReader:
     """
 
     def __init__(self, release: Release, tokenizer: str | None = None):
-        encoder = release.config.encoder
-        if not isinstance(encoder, TextEncoderConfig):
+        encoder = half_of(release.config, "encoder")
+        if not isinstance(encoder, TextEncoderConfig | CausalSequenceConfig):
             raise UserError(
                 f"a model with a {type(encoder).__name__} reads no text; it takes one with a "
-                "TextEncoderConfig"
+                "TextEncoderConfig or a CausalSequenceConfig"
             )
         self.max_seq_len = encoder.max_seq_len
         text = release.card.text

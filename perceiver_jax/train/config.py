@@ -11,9 +11,10 @@ import jax
 
 from perceiver_jax.card import ModelCard
 from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
-from perceiver_jax.data import ImageDataConfig, TextDataConfig
+from perceiver_jax.data import ImageDataConfig, MusicDataConfig, TextDataConfig
+from perceiver_jax.data.copy_task import CopyTaskConfig
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 from perceiver_jax.models.release import tokenizer_files
 from perceiver_jax.train.checkpoint import CheckpointConfig
 from perceiver_jax.train.initialisation import PretrainedConfig
@@ -22,7 +23,7 @@ from perceiver_jax.train.parallel import ParallelConfig
 from perceiver_jax.train.tasks import AnyTask, ImageClassification
 from perceiver_jax.whole_files import write_whole
 
-AnyDataConfig = ImageDataConfig | TextDataConfig
+AnyDataConfig = ImageDataConfig | TextDataConfig | MusicDataConfig | CopyTaskConfig
 """Kinds of data that an experiment can have."""
 
 CARD = "card.json"
@@ -50,7 +51,7 @@ class ExperimentConfig:
     """One training run."""
 
     task: AnyTask = setting(ImageClassification(), "what is asked of the model")
-    model: PerceiverConfig = setting(doc="what is trained")
+    model: AnyModelConfig = setting(doc="what is trained")
     data: AnyDataConfig = setting(doc="what it is trained on")
     pretrained: PretrainedConfig = setting(PretrainedConfig(), "weights to start from")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "how")

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, cast
 
+import grain
 import jax
 from jax.sharding import Mesh
 
@@ -38,12 +39,7 @@ class Evaluator:
         config = dataclasses.replace(config, data=data)
         self._config, self._skeleton, self._mesh = config, skeleton, mesh
         self._task = cast(Task, config.task)
-        self._batches = self._task.batches(
-            config.data,
-            training=False,
-            seed=config.seed,
-            shard=Shard(jax.process_index(), jax.process_count()),
-        )
+        self._batches = self._open(Shard(jax.process_index(), jax.process_count()))
         self._step = jax.jit(make_evaluation_step(self._task, skeleton))
 
     def metric_names(self) -> list[str]:
@@ -57,12 +53,14 @@ class Evaluator:
 
     def show(self, params: Params, stats: Params) -> Media:
         """Pictures and texts of the first held-out examples, the same on every process."""
-        batches = self._task.batches(
-            self._config.data, training=False, seed=self._config.seed, shard=Shard()
-        )
-        first: Any = batches[0]
+        first: Any = self._open(Shard())[0]
         model = self._skeleton.bind(params, stats)
         return self._task.show(model, first, self._config.data)
+
+    def _open(self, shard: Shard) -> grain.MapDataset:
+        config = self._config
+        batches = self._task.batches(config.data, training=False, seed=config.seed, shard=shard)
+        return cast(grain.MapDataset, batches)
 
     def _one_pass(self) -> Iterator[Batch]:
         with contextlib.closing(iterate(self._batches)) as iterator:

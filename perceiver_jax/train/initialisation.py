@@ -15,7 +15,7 @@ from perceiver_jax.card import ModelCard
 from perceiver_jax.config import setting, to_dict
 from perceiver_jax.data.text.tokenizers import ByteTokenizer, tokenizer_from_files
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 from perceiver_jax.models.release import Release
 from perceiver_jax.params import Skeleton
 
@@ -23,6 +23,7 @@ NOT_THE_FUNCTION = (
     "kind",
     "dropout",
     "residual_dropout",
+    "cross_attention_dropout",
     "mlp_residual_dropout",
     "input_dropout",
     "latent_dropout",
@@ -81,9 +82,8 @@ def initial_arrays(
         UserError: it does not fit the model.
     """
     config = wanted.config
-    halves = ("encoder",) if pretrained.part == "encoder" else ("encoder", "decoder")
     differences = [
-        *_config_differences(found.config, config, halves),
+        *_config_differences(found.config, config, pretrained.part),
         *_text_differences(found, wanted),
     ]
     shapes = {**skeleton.params, **skeleton.stats}
@@ -115,24 +115,32 @@ def _taken(path: str, part: str) -> bool:
     return part == "model" or path.startswith("encoder/")
 
 
-def _config_differences(
-    there: PerceiverConfig, here: PerceiverConfig, halves: tuple[str, ...]
-) -> Iterator[str]:
+def _config_differences(there: AnyModelConfig, here: AnyModelConfig, part: str) -> Iterator[str]:
     """Fields that make another function of the same parameters, or other parameters."""
-    for name in ("num_latents", "num_latent_channels"):
-        if getattr(there, name) != getattr(here, name):
-            yield f"{name}: {getattr(there, name)} there, {getattr(here, name)} here"
-    for half in halves:
-        old, new = getattr(there, half), getattr(here, half)
-        if type(old) is not type(new):
-            yield f"{half}: a {type(old).__name__} there, a {type(new).__name__} here"
-            continue
-        before, after = to_dict(old), to_dict(new)
-        for field in before:
-            # What follows from other fields where it is None shows in the shapes of arrays.
-            open_ = field in SHAPES and None in (before[field], after[field])
-            if field not in NOT_THE_FUNCTION and before[field] != after[field] and not open_:
-                yield f"{half}.{field}: {before[field]!r} there, {after[field]!r} here"
+    if type(there) is not type(here):
+        yield f"model: a {type(there).__name__} there, a {type(here).__name__} here"
+    elif not (isinstance(there, PerceiverConfig) and isinstance(here, PerceiverConfig)):
+        if part == "encoder":
+            yield f"model: a {type(here).__name__} has no encoder of its own"
+        yield from _field_differences("model", there, here)
+    else:
+        for name in ("num_latents", "num_latent_channels"):
+            if getattr(there, name) != getattr(here, name):
+                yield f"{name}: {getattr(there, name)} there, {getattr(here, name)} here"
+        for half in ("encoder",) if part == "encoder" else ("encoder", "decoder"):
+            yield from _field_differences(half, getattr(there, half), getattr(here, half))
+
+
+def _field_differences(name: str, old: Any, new: Any) -> Iterator[str]:
+    if type(old) is not type(new):
+        yield f"{name}: a {type(old).__name__} there, a {type(new).__name__} here"
+        return
+    before, after = to_dict(old), to_dict(new)
+    for field in before:
+        # What follows from other fields where it is None shows in the shapes of arrays.
+        open_ = field in SHAPES and None in (before[field], after[field])
+        if field not in NOT_THE_FUNCTION and before[field] != after[field] and not open_:
+            yield f"{name}.{field}: {before[field]!r} there, {after[field]!r} here"
 
 
 def _text_differences(found: Release, wanted: Release) -> Iterator[str]:

@@ -6,10 +6,13 @@
   events follow within a second.
 """
 
+import io
 import json
 import os
+import wave
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,7 +31,7 @@ def average(batches: Iterable[Sums]) -> dict[str, float]:
 
 
 class MetricsWriter:
-    """Writes scalars, pictures and texts of a run.
+    """Writes scalars, pictures, texts and sounds of a run.
 
     Args:
         workdir: `metrics.jsonl` and `tensorboard/` are made in it.
@@ -62,14 +65,22 @@ class MetricsWriter:
         for name, value in values.items():
             self._events.add_scalar(name, float(value), step)
 
-    def media(self, step: int, images: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
-        """Pictures ([H, W, 3] uint8) and texts, for TensorBoard."""
+    def media(
+        self,
+        step: int,
+        images: Mapping[str, np.ndarray],
+        texts: Mapping[str, str],
+        sounds: Mapping[str, tuple[np.ndarray, int]] = MappingProxyType({}),
+    ) -> None:
+        """Pictures ([H, W, 3] uint8), texts and sounds (see `Media`), for TensorBoard."""
         if not self._active:
             return
         for name, image in images.items():
             self._events.add_image(f"eval/{name}", image, step, dataformats="HWC")
         for name, text in texts.items():
             self._events.add_text(f"eval/{name}", text, step)
+        for name, (samples, rate) in sounds.items():
+            self._events.file_writer.add_summary(_audio(f"eval/{name}", samples, rate), step)
 
     def hyperparameters(
         self, step: int, config: Mapping[str, Any], results: Mapping[str, float]
@@ -107,6 +118,29 @@ def _keep_rows(path: Path, *, up_to: int) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
     os.replace(temporary, path)
+
+
+def _audio(tag: str, samples: np.ndarray, rate: int) -> Any:
+    """A summary with [n] samples in [-1, 1] as a WAV file.
+
+    Written here as `SummaryWriter.add_audio` needs one more package.
+    """
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    contents = io.BytesIO()
+    with wave.open(contents, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.rint(samples.clip(-1.0, 1.0) * 32_767).astype("<i2").tobytes())
+    audio = Summary.Audio(
+        sample_rate=rate,
+        num_channels=1,
+        length_frames=len(samples),
+        encoded_audio_string=contents.getvalue(),
+        content_type="audio/wav",
+    )
+    return Summary(value=[Summary.Value(tag=tag, audio=audio)])
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -133,13 +133,16 @@ def test_processes_divide_each_batch_among_them():
 
 def test_processes_draw_the_random_numbers_of_one_process():
     def noise(shard, count):
+        batches = [training(shard=shard)[i] for i in range(count)]
         return {
-            int(n): x
-            for i in range(count)
-            for n, x in zip(*training(shard=shard)[i].values(), strict=True)
+            int(n): float(x)
+            for batch in batches
+            for n, x in zip(batch["number"], batch["noise"], strict=True)
         }
 
-    assert noise(Shard(0, 2), 3) | noise(Shard(1, 2), 3) == noise(ALONE, 3)
+    together = noise(ALONE, 3)
+    assert len(together) == 12 == len(set(together.values()))
+    assert noise(Shard(0, 2), 3) | noise(Shard(1, 2), 3) == together
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9])
@@ -212,3 +215,14 @@ def test_a_batch_that_processes_cannot_divide_is_an_error():
 def test_a_batch_of_nothing_is_an_error(field):
     with pytest.raises(ValueError, match=f"{field}=0"):
         ImageDataConfig(dataset="digits", **{field: 0})
+
+
+def test_what_is_not_by_position_is_read_ahead_and_resumed_too():
+    dataset = training().to_iter_dataset().filter(lambda batch: batch["noise"][0] < 0.5)
+    with contextlib.closing(pipeline.iterate(dataset)) as iterator:
+        take(iterator, 2)
+        position = iterator.get_state()
+        expected = take(iterator, 3)
+    with contextlib.closing(pipeline.iterate(dataset)) as resumed:
+        resumed.set_state(position)
+        assert_same_batches(take(resumed, 3), expected)

@@ -7,6 +7,7 @@ import pytest
 from perceiver_jax import models
 from perceiver_jax.card import ImagePreprocessing, ModelCard, TextPreprocessing
 from perceiver_jax.models import (
+    CausalSequenceConfig,
     ClassificationDecoderConfig,
     ImageEncoderConfig,
     MeanPoolDecoderConfig,
@@ -27,6 +28,14 @@ TEXT_CARD = ModelCard(
     origin="a test",
     licence="MIT",
 )
+CAUSAL_CARD = ModelCard(
+    text=TextPreprocessing(tokenizer="bytes", add_special_tokens=False),
+    origin="a test",
+    licence="MIT",
+)
+MUSIC_CARD = ModelCard(origin="a test", licence="MIT")
+MUSIC = {"vocab_size": 389, "output_norm": True, "output_bias": False, "abs_pos_emb": False}
+"""What models of music have otherwise than those of bytes."""
 
 
 def classifier(activation="gelu_tanh", decoder=None, **encoder):
@@ -135,6 +144,25 @@ def text_classifier(activation="gelu", decoder=None, **encoder):
     )
 
 
+def causal_model(**fields):
+    """Of bytes, as krasserm's class has it, and else tiny."""
+    usual = {
+        "max_seq_len": 12,
+        "max_latents": 7,
+        "num_channels": 16,
+        "num_heads": 2,
+        "num_self_attention_layers": 2,
+    }
+    return CausalSequenceConfig(**(usual | fields))
+
+
+def card_of(config):
+    """What is known of a model that takes such inputs."""
+    if isinstance(config, CausalSequenceConfig):
+        return MUSIC_CARD if config.vocab_size == MUSIC["vocab_size"] else CAUSAL_CARD
+    return TEXT_CARD if isinstance(config.encoder, TextEncoderConfig) else CARD
+
+
 @pytest.fixture(scope="session")
 def released():
     """A function that fills a config with random weights: counts 3, all else normal."""
@@ -151,8 +179,7 @@ def released():
         for path in arrays:
             if path.endswith("/var"):
                 arrays[path] = np.abs(arrays[path]) + np.float32(0.1)
-        of_texts = isinstance(config.encoder, TextEncoderConfig)
-        return Release(config=config, arrays=arrays, card=TEXT_CARD if of_texts else CARD)
+        return Release(config=config, arrays=arrays, card=card_of(config))
 
     return make
 

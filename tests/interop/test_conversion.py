@@ -18,7 +18,15 @@ from interop import (
 from interop.example import example_inputs
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import release
-from tests.interop.conftest import CARD, classifier, language_model, pooled, text_classifier
+from tests.interop.conftest import (
+    CARD,
+    MUSIC,
+    causal_model,
+    classifier,
+    language_model,
+    pooled,
+    text_classifier,
+)
 
 PLACES = {
     "ours": ["folder"],
@@ -67,6 +75,8 @@ CHAINS = {
     "bytes, tanh": (language_model(), ["deepmind", "huggingface", "ours"]),
     "bytes, exact": (language_model("gelu"), ["krasserm", "huggingface", "ours"]),
     "classes of texts": (text_classifier(), ["krasserm", "huggingface", "ours"]),
+    "bytes, causal": (causal_model(), ["krasserm", "ours"]),
+    "music": (causal_model(**MUSIC), ["krasserm", "ours"]),
     "twelve layers": (
         language_model(num_self_attention_layers_per_block=12, num_self_attention_blocks=1),
         ["deepmind", "huggingface"],
@@ -100,7 +110,7 @@ def test_any_chain_of_formats_ends_where_it_began(name, released, outputs, tmp_p
         here = there
     end = import_weights(*here)
     assert_same(end.arrays, start.arrays)
-    inputs = example_inputs(config, seed=0)["inputs"]
+    inputs = next(iter(example_inputs(config, seed=0).values()))
     # The order of computation is the same, so the result is.
     np.testing.assert_array_equal(outputs(end, inputs), outputs(start, inputs))
 
@@ -335,6 +345,11 @@ MALFORMED = {
             "num_latents": 4,
             "num_latent_channels": 8,
         },
+        {"num_self_attention_layers": 20000},
+        {"num_heads": 0},
+        {"num_channels": "x"},
+        {"max_latents": [3]},
+        {"vocab_size": 10**12, "num_channels": 8 * 10**6},
     ],
     "deepmind": [
         {"image_size": 5},

@@ -19,7 +19,14 @@ from perceiver_jax.models import (
     MeanPoolDecoderConfig,
     PerceiverConfig,
 )
-from tests.interop.conftest import classifier, language_model, pooled, text_classifier
+from tests.interop.conftest import (
+    MUSIC,
+    causal_model,
+    classifier,
+    language_model,
+    pooled,
+    text_classifier,
+)
 
 SMALL = {"image_shape": (8, 8, 3), "num_self_attention_layers_per_block": 2}
 
@@ -73,6 +80,7 @@ EXPRESSIBLE = {
         "pooled": model(MeanPoolDecoderConfig(norm=True), qkv_bias=False, **ONE_HEAD),
         "language model": models.language_perceiver(),
         "text classifier": text_classifier(),
+        "causal model": models.causal_bytes(),
     },
     "krasserm": {
         "published": exact_gelu(models.imagenet_fourier()),
@@ -91,6 +99,11 @@ EXPRESSIBLE = {
         ),
         "text classifier": text_classifier(decoder={"num_output_queries": 2}),
         "text classifier, twelve layers": text_classifier(**TWELVE_LAYERS),
+        "causal model": models.causal_bytes(),
+        "causal model of subwords": models.causal_subwords(),
+        "music, published": models.symbolic_audio_giantmidi(),
+        "music, twelve layers": causal_model(**MUSIC, num_self_attention_layers=12),
+        "causal model, turned as said": causal_model(rotary_channels=4),
     },
     "huggingface": {
         "fourier": models.imagenet_fourier(),
@@ -189,11 +202,23 @@ def test_settings_survive_translation(name, case):
     assert module.settings(again) == settings
     assert models.skeleton(again).params == models.skeleton(config).params
     assert all(got == needed for got, needed in module.requirements(again).values())
-    for half in ("encoder", "decoder"):
-        ours, theirs = getattr(config, half), getattr(again, half)
+    ours, theirs = parts(config), parts(again)
+    for part in ours:
         for field in ("activation", "cross_attention_residual", "num_cross_attention_heads"):
-            assert getattr(ours, field, None) == getattr(theirs, field, None), field
-    assert again.encoder.schedule == config.encoder.schedule
+            assert getattr(ours[part], field, None) == getattr(theirs[part], field, None), field
+        assert schedule(theirs[part]) == schedule(ours[part])
+
+
+def parts(config):
+    """The halves of a config by name, or all of it under no name."""
+    if not isinstance(config, PerceiverConfig):
+        return {"": config}
+    return {"encoder": config.encoder, "decoder": config.decoder}
+
+
+def schedule(part):
+    """Which layers follow each other, of what has that."""
+    return getattr(part, "schedule", None)
 
 
 NOT_THE_FUNCTION = {
@@ -218,6 +243,7 @@ TINY = {
     ),
     "krasserm, language model": language_model("gelu"),
     "krasserm, text classifier": text_classifier(),
+    "krasserm, causal model": causal_model(),
     "lucidrains, language model": lucidrains.config(
         {**LUCIDRAINS_LM, "num_latents": 4, "decoder_ff": True, "weight_tie_layers": True}
     ),
@@ -250,9 +276,10 @@ def test_every_field_is_told_refused_remarked_or_not_of_the_function(case):
     name, config = case.partition(",")[0], TINY[case]
     module = FORMATS[name]
     count, lost = 0, []
-    for half in ("encoder", "decoder"):
-        for field, changed in changes(getattr(config, half)):
-            model = dataclasses.replace(config, **{half: changed})
+    for half, before in parts(config).items():
+        for field, changed in changes(before):
+            model = dataclasses.replace(config, **{half: changed}) if half else changed
+            path = f"{half}.{field}" if half else field
             try:
                 needed = module.requirements(model)
             except ValueError:
@@ -261,15 +288,15 @@ def test_every_field_is_told_refused_remarked_or_not_of_the_function(case):
             if any(got != wanted for got, wanted in needed.values()) or field in NOT_THE_FUNCTION:
                 continue
             again = module.config(module.settings(model))
-            told = getattr(getattr(again, half), field, None) == getattr(changed, field)
-            said = any(f"{half}.{field}:" in remark for remark in remarks(module, model))
+            told = getattr(parts(again)[half], field, None) == getattr(changed, field)
+            said = any(f"{path}:" in remark for remark in remarks(module, model))
             # Flags of sharing may say the same in several ways; lucidrains takes any grid.
-            same = field in SHARING and again.encoder.schedule == model.encoder.schedule
+            same = field in SHARING and schedule(parts(again)[half]) == schedule(changed)
             same = same or (name, field) == ("lucidrains", "image_shape")
             if not (told or said or same or module.settings(model) != module.settings(config)):
                 with contextlib.suppress(ValueError):
                     models.skeleton(model)  # there is such a model
-                    lost.append((half, field, getattr(changed, field)))
+                    lost.append((path, getattr(changed, field)))
     assert not lost
     assert count > 20
 
@@ -292,6 +319,13 @@ def test_every_field_is_told_refused_remarked_or_not_of_the_function(case):
         ("krasserm", model(qkv_bias=False), "encoder.qkv_bias=False"),
         ("krasserm", model(ClassificationDecoderConfig(output_queries="zeros")), "output_queries"),
         ("krasserm", model(ClassificationDecoderConfig(cross_attention_mlp=False)), "mlp"),
+        ("krasserm", causal_model(activation="squared_relu"), "activation='squared_relu'"),
+        ("krasserm", causal_model(qkv_bias=True), "qkv_bias=True instead of False"),
+        ("krasserm", causal_model(mlp_bias=True), "mlp_bias=True instead of False"),
+        ("krasserm", causal_model(out_bias=False), "out_bias=False instead of True"),
+        ("krasserm", causal_model(self_attention_out_bias=True), "self_attention_out_bias=True"),
+        ("krasserm", causal_model(rotary_channels=2), "rotary_channels=2 instead of 4"),
+        ("krasserm", causal_model(rotary_channels=0), "rotary_channels=0 instead of 4"),
         (
             "deepmind",
             model(num_self_attention_blocks=2, num_cross_attention_layers=2),
@@ -315,8 +349,15 @@ def test_models_that_a_format_cannot_express(name, config, complaint):
 
 @pytest.mark.parametrize("name", ["krasserm", "huggingface", "deepmind"])
 def test_a_pooled_head_is_refused(name):
-    with pytest.raises(ValueError, match="has no model of ImageEncoderConfig . MeanPoolDecoder"):
+    with pytest.raises(ValueError, match="has no PooledImageClassifier; of our models it has "):
         FORMATS[name].rows(model(MeanPoolDecoderConfig()))
+
+
+@pytest.mark.parametrize("name", ["huggingface", "deepmind", "lucidrains"])
+def test_a_causal_model_is_refused(name):
+    for translate in (FORMATS[name].rows, FORMATS[name].settings, FORMATS[name].requirements):
+        with pytest.raises(ConfigError, match="has no CausalSequenceModel; of our models it has "):
+            translate(causal_model())
 
 
 def test_krasserm_hyperparameters_must_be_whole():

@@ -10,7 +10,7 @@ from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
 from interop.rows import Row
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 
 __all__ = [
     "PUBLISHED",
@@ -41,7 +41,7 @@ def config(meta: Mapping[str, Any]) -> PerceiverConfig:
     return families[task].config(meta)
 
 
-def settings(config: PerceiverConfig) -> dict[str, Any]:
+def settings(config: AnyModelConfig) -> dict[str, Any]:
     """The arguments that make DeepMind's modules compute what a config of ours computes.
 
     Raises:
@@ -50,7 +50,7 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
     return family_of(config, FAMILIES, WHOSE).settings(config)
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that DeepMind's code does not let choose, as (value, the one it has to be).
 
     Raises:
@@ -59,7 +59,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
     return family_of(config, FAMILIES, WHOSE).requirements(config)
 
 
-def rows(config: PerceiverConfig) -> list[Row]:
+def rows(config: AnyModelConfig) -> list[Row]:
     """Parameters and state of a model.
 
     Raises:

@@ -14,10 +14,15 @@ from interop.formats.settings import check_settings, classifier_halves, layer_se
 from interop.ops import RESHAPE
 from interop.rows import Row, row, table
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageClassifier,
+    ImageEncoderConfig,
+    PerceiverConfig,
+)
 
 WHOSE = "DeepMind's ImageNet model"
-HALVES = (ImageEncoderConfig, ClassificationDecoderConfig)
+MODELS = (ImageClassifier,)
 TASK = "image_classification"
 DECODER = "params/classification_decoder/~/basic_decoder"
 

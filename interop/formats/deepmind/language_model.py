@@ -12,11 +12,16 @@ from interop.formats.deepmind.encoders import refuse
 from interop.formats.deepmind.layers import cross_layer, encoder_rows
 from interop.formats.settings import check_settings, layer_settings
 from interop.rows import Row, row, table
-from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    MaskedLanguageModel,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "DeepMind's language model"
-HALVES = (TextEncoderConfig, TextDecoderConfig)
+MODELS = (MaskedLanguageModel,)
 TASK = "masked_lm"
 EMBEDDING = "params/embed/embeddings"
 DECODER = "params/basic_decoder"

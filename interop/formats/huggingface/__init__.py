@@ -13,7 +13,7 @@ from interop.formats.huggingface.config_json import architecture
 from interop.formats.huggingface.files import read, write
 from interop.formats.huggingface.kinds import FAMILIES, WHOSE
 from interop.rows import Row
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 
 __all__ = ["WHOSE", "config", "read", "requirements", "rows", "settings", "write"]
 
@@ -29,7 +29,7 @@ def config(settings: Mapping[str, Any]) -> PerceiverConfig:
     return families[architecture(settings, families)].config(settings)
 
 
-def settings(config: PerceiverConfig) -> dict[str, Any]:
+def settings(config: AnyModelConfig) -> dict[str, Any]:
     """A `config.json` that describes the model, without names of its classes.
 
     Raises:
@@ -38,7 +38,7 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
     return family_of(config, FAMILIES, WHOSE).settings(config)
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that their classes do not let choose, as (value, the one it has to be).
 
     Raises:
@@ -47,7 +47,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
     return family_of(config, FAMILIES, WHOSE).requirements(config)
 
 
-def rows(config: PerceiverConfig) -> list[Row]:
+def rows(config: AnyModelConfig) -> list[Row]:
     """The state dict of the class that makes such a model.
 
     Raises:

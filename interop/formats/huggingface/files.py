@@ -10,10 +10,13 @@ from interop.formats import hub_folder
 from interop.formats.huggingface.config_json import DEFAULTS, complete_settings
 from interop.formats.huggingface.kinds import FAMILIES
 from perceiver_jax.card import TextPreprocessing
-from perceiver_jax.models import TextEncoderConfig
+from perceiver_jax.models import MaskedLanguageModel, TextClassifier
 
 CLASSES_OF_TEXTS = [
-    name for family in FAMILIES if TextEncoderConfig in family.HALVES for name in family.CLASSES
+    name
+    for family in FAMILIES
+    if {MaskedLanguageModel, TextClassifier} & set(family.MODELS)
+    for name in family.CLASSES
 ]
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
@@ -64,6 +67,7 @@ def write(destination: Path, foreign: Foreign) -> None:
     if foreign.settings is None:
         raise FileError(f"{destination} takes a config.json; give the model's settings")
     settings = _with_labels(foreign.settings, foreign.labels)
+    max_tokens = settings.get("max_position_embeddings")
     hub_folder.write(
         destination,
         hub_folder.HubFolder(
@@ -72,7 +76,7 @@ def write(destination: Path, foreign: Foreign) -> None:
             preprocessing=foreign.preprocessing,
             text=foreign.text,
             files=foreign.files,
-            max_tokens=settings.get("max_position_embeddings"),
+            tokenizer={} if max_tokens is None else {"model_max_length": max_tokens},
         ),
     )
 

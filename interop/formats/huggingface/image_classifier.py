@@ -23,11 +23,16 @@ from interop.formats.settings import check_settings
 from interop.formats.torch_layers import linear
 from interop.rows import Row, row, table
 from perceiver_jax.config import KIND, ConfigError, from_dict
-from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageClassifier,
+    ImageEncoderConfig,
+    PerceiverConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "Hugging Face's image classifier"
-HALVES = (ImageEncoderConfig, ClassificationDecoderConfig)
+MODELS = (ImageClassifier,)
 CLASSES = {
     "PerceiverForImageClassificationLearned": "conv1x1",
     "PerceiverForImageClassificationFourier": "pixels",

@@ -18,11 +18,16 @@ from interop.formats.huggingface.layers import cross_layer
 from interop.formats.settings import check_settings
 from interop.rows import Row, row, table
 from perceiver_jax.config import KIND, from_dict
-from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    MaskedLanguageModel,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "Hugging Face's masked language model"
-HALVES = (TextEncoderConfig, TextDecoderConfig)
+MODELS = (MaskedLanguageModel,)
 CLASSES = ("PerceiverForMaskedLM",)
 DECODER_HEADS = 8
 DECODER_QK_CHANNELS = 8 * 32

@@ -12,11 +12,16 @@ from interop.formats.huggingface.config_json import (
 from interop.formats.settings import check_settings
 from interop.rows import Row, table
 from perceiver_jax.config import KIND, from_dict
-from perceiver_jax.models import ClassificationDecoderConfig, PerceiverConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    PerceiverConfig,
+    TextClassifier,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "Hugging Face's text classifier"
-HALVES = (TextEncoderConfig, ClassificationDecoderConfig)
+MODELS = (TextClassifier,)
 CLASSES = ("PerceiverForSequenceClassification",)
 
 

@@ -1,6 +1,7 @@
-"""krasserm/perceiver-io 0.11 (PyTorch): classifiers of images and texts, masked language models.
+"""krasserm/perceiver-io 0.11 (PyTorch): classifiers of images and texts, language models, music.
 
-- One module for each family, all made of the same halves and layers; `kinds` chooses.
+- One module for each family, most made of the same halves and all of the same layers; `kinds`
+  chooses.
 - Names are those of the backend model's state dict; Lightning and Hugging Face files put `model.`
   or `backend_model.` before them.
 - Second and later cross-attentions always share weights with each other, and so do blocks.
@@ -13,12 +14,12 @@ from typing import Any
 from interop.formats.krasserm.files import read, write
 from interop.formats.krasserm.kinds import WHOSE, of_config, of_settings
 from interop.rows import Row
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 
-__all__ = ["WHOSE", "config", "read", "requirements", "rows", "settings", "write"]
+__all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
 
 
-def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
+def config(hyperparameters: Mapping[str, Any]) -> AnyModelConfig:
     """Our config from the reference's, as a nested dict of its dataclasses.
 
     Raises:
@@ -27,7 +28,7 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
     return of_settings(hyperparameters).config(hyperparameters)
 
 
-def settings(config: PerceiverConfig) -> dict[str, Any]:
+def settings(config: AnyModelConfig) -> dict[str, Any]:
     """The reference's config, as a nested dict of its dataclasses.
 
     Args:
@@ -36,7 +37,7 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
     return of_config(config).settings(config)
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that the reference does not let choose, as (value, the one it has to be).
 
     Raises:
@@ -45,7 +46,12 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
     return of_config(config).requirements(config)
 
 
-def rows(config: PerceiverConfig) -> list[Row]:
+def notes(config: AnyModelConfig) -> tuple[str, ...]:
+    """What the reference does otherwise and no setting tells."""
+    return getattr(of_config(config), "NOTES", ())
+
+
+def rows(config: AnyModelConfig) -> list[Row]:
     """The state dict of the backend model.
 
     Raises:

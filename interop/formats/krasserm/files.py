@@ -9,9 +9,16 @@ import numpy as np
 from interop.files import FileError, safetensors_files, torch_files
 from interop.foreign import Foreign
 from interop.formats import hub_folder
+from interop.formats.krasserm import causal_sequence_model
 from interop.formats.krasserm.halves import given
 from interop.formats.krasserm.kinds import FAMILIES, WHOSE, of_settings
-from interop.formats.krasserm.text import data_of_text, text_of_data, usual_text
+from interop.formats.krasserm.text import (
+    data_of_text,
+    is_music,
+    stand_between,
+    text_of_data,
+    usual_text,
+)
 from interop.formats.settings import settings_beside, write_settings_beside
 
 LIGHTNING_VERSION = "2.0.0"
@@ -29,6 +36,11 @@ NOT_OF_THE_MODEL = (
     "_instantiator",
     "masked_samples",
     "num_predictions",
+    "validation_sample_prompt",
+    "validation_sample_record",
+    "optimizer",
+    "scheduler",
+    "max_grad_norm",
 )
 """Hyper-parameters of Lightning modules that say how a model was trained and shown."""
 
@@ -77,14 +89,14 @@ def _read_folder(folder: Path) -> Foreign:
     kind, settings = config.get("model_type"), config.get("model_config")
     if not isinstance(settings, Mapping):
         raise FileError(f"{folder / hub_folder.CONFIG} has no model_config; is it krasserm's?")
-    known = [family.MODEL_TYPE for family in FAMILIES]
+    known = [kind for family in FAMILIES for kind, _ in family.HUB_CLASSES]
     if kind is not None and kind not in known:
         raise FileError(
             f"{folder / hub_folder.CONFIG} has model_type '{kind}', which is not supported; "
             f"of {WHOSE}, {', '.join(known)} are"
         )
     *_, num_channels = settings.get("encoder", {}).get("image_shape", (224, 224, 3))
-    contents = hub_folder.read(folder, num_channels)
+    contents = hub_folder.read(folder, num_channels, between=stand_between(settings))
     return Foreign(
         arrays=_unwrapped(contents.arrays),
         settings=settings,
@@ -107,8 +119,8 @@ def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def write(destination: Path, foreign: Foreign) -> None:
     """A Lightning checkpoint (`.ckpt`), a state dict, or a folder for the Hugging Face interface.
 
-    Hyper-parameters of a Lightning checkpoint are plain dicts: to load it with the reference's
-    Lightning module, give its `encoder` and `decoder` configs as arguments.
+    Hyper-parameters of a Lightning checkpoint are plain dicts: to load one that has halves with the
+    reference's Lightning module, give its `encoder` and `decoder` configs as arguments.
     """
     if destination.suffix == ".ckpt":
         of_data = data_of_text(foreign.text)
@@ -131,11 +143,16 @@ def write(destination: Path, foreign: Foreign) -> None:
 def _write_folder(folder: Path, foreign: Foreign) -> None:
     settings = foreign.settings or {}
     family = of_settings(settings)
+    # Of several classes the last is that of music.
+    kind, architecture = family.HUB_CLASSES[-1 if is_music(settings, foreign.text) else 0]
+    is_causal = family is causal_sequence_model
+    inputs = settings if is_causal else given(settings, "encoder")
+    tokenizer = {"model_max_length": inputs["max_seq_len"]} if "max_seq_len" in inputs else {}
     arrays = {f"backend_model.{name}": array for name, array in foreign.arrays.items()}
     config = {
-        "model_type": family.MODEL_TYPE,
-        "architectures": [family.ARCHITECTURE],
-        "is_decoder": False,
+        "model_type": kind,
+        "architectures": [architecture],
+        "is_decoder": is_causal,
         "model_config": settings,
         **(hub_folder.label_settings(foreign.labels) if foreign.labels else {}),
         **hub_folder.provenance(foreign),
@@ -146,6 +163,6 @@ def _write_folder(folder: Path, foreign: Foreign) -> None:
         preprocessing=foreign.preprocessing,
         text=foreign.text,
         files=foreign.files,
-        max_tokens=given(settings, "encoder").get("max_seq_len"),
+        tokenizer=tokenizer | ({"padding_side": "left"} if is_causal else {}),
     )
     hub_folder.write(folder, contents, channels_last=True)

@@ -43,6 +43,13 @@ CLASSIFICATION_DECODER_FIELDS = (
 )
 OF_TRAINING = ("freeze", "params")
 """Fields that say what to train and with which weights to start, not what to compute."""
+OF_THE_WHOLE = (
+    "num_latents",
+    "num_latent_channels",
+    "activation_checkpointing",
+    "activation_offloading",
+)
+"""Fields beside the halves."""
 TEXT_ENCODER_DEFAULTS = {"vocab_size": 10003, "max_seq_len": 256, "num_input_channels": 64}
 """What their text encoders have where nothing is given."""
 
@@ -60,6 +67,12 @@ class Halves:
     encoder: dict[str, Any]
     decoder: dict[str, Any]
     latents: dict[str, Any]
+
+
+def paths(encoder_fields: tuple[str, ...], decoder_fields: tuple[str, ...]) -> frozenset[str]:
+    """The fields of a family of models, each half's after its name."""
+    named = (("encoder", encoder_fields), ("decoder", decoder_fields))
+    return frozenset(OF_THE_WHOLE) | {f"{half}.{name}" for half, names in named for name in names}
 
 
 def given(hyperparameters: Mapping[str, Any], half: str) -> dict[str, Any]:

@@ -10,17 +10,22 @@ from interop.formats.settings import check_settings
 from interop.rows import Arrays, Row, ignore, table
 from perceiver_jax.config import ConfigError, from_dict
 from perceiver_jax.core.position import fourier_features, linear_positions
-from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    ImageClassifier,
+    ImageEncoderConfig,
+    PerceiverConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "krasserm's ImageClassifier"
-MODEL_TYPE = "perceiver-io-image-classifier"
-ARCHITECTURE = "PerceiverImageClassifier"
-HALVES = (ImageEncoderConfig, ClassificationDecoderConfig)
+HUB_CLASSES = (("perceiver-io-image-classifier", "PerceiverImageClassifier"),)
+MODELS = (ImageClassifier,)
 ENCODER_FIELDS = (*halves.ENCODER_FIELDS, "image_shape", "num_frequency_bands")
 DECODER_FIELDS = halves.CLASSIFICATION_DECODER_FIELDS
 BUFFER_TOLERANCE = 1e-4
 """The reference computes its Fourier features in float32: sines of angles up to 350 rad."""
+FIELDS = halves.paths(ENCODER_FIELDS, DECODER_FIELDS)
 
 
 def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:

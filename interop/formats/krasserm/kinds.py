@@ -5,16 +5,21 @@ from types import ModuleType
 from typing import Any
 
 from interop.formats.families import family_of
-from interop.formats.krasserm import image_classifier, masked_language_model, text_classifier
+from interop.formats.krasserm import (
+    causal_sequence_model,
+    image_classifier,
+    masked_language_model,
+    text_classifier,
+)
 from interop.formats.krasserm.halves import given
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 
 WHOSE = "krasserm's perceiver-io"
-FAMILIES = (image_classifier, masked_language_model, text_classifier)
+FAMILIES = (image_classifier, masked_language_model, text_classifier, causal_sequence_model)
 """What this package knows of; settings that could be those of several are read as the first's."""
 
 
-def of_config(config: PerceiverConfig) -> ModuleType:
+def of_config(config: AnyModelConfig) -> ModuleType:
     """The family of a model of ours.
 
     Raises:
@@ -24,12 +29,8 @@ def of_config(config: PerceiverConfig) -> ModuleType:
 
 
 def of_settings(hyperparameters: Mapping[str, Any]) -> ModuleType:
-    """The family that knows most of the encoder's and decoder's fields that are given."""
-
-    def num_unknown(family: ModuleType) -> int:
-        known = {"encoder": family.ENCODER_FIELDS, "decoder": family.DECODER_FIELDS}
-        return sum(
-            len(given(hyperparameters, half).keys() - names) for half, names in known.items()
-        )
-
-    return min(FAMILIES, key=num_unknown)
+    """The family that knows most of the fields that are given, each half's after its name."""
+    halves = ("encoder", "decoder")
+    paths = {f"{half}.{name}" for half in halves for name in given(hyperparameters, half)}
+    paths |= hyperparameters.keys() - halves
+    return min(FAMILIES, key=lambda family: len(paths - family.FIELDS))

@@ -1,6 +1,7 @@
 """Rows of the layers that all of the implementation's encoders and decoders are made of.
 
 - `0.` is the encoder and `1.` the decoder; a layer without residual lacks `module.` in its names.
+- `bias` is that of queries, keys, values and MLPs, `out_bias` that of what an attention gives.
 """
 
 from interop.formats.torch_layers import linear, norm
@@ -48,40 +49,41 @@ def prediction_rows() -> list[Row]:
     return linear("decoder/output_adapter/linear", "1.output_adapter.linear")
 
 
-def cross_layer(ours: str, theirs: str, *, residual: bool) -> list[Row]:
+def cross_layer(ours: str, theirs: str, *, residual: bool, bias: bool = True) -> list[Row]:
     """A `CrossAttentionLayer`."""
     attended = f"{theirs}.0.module" if residual else f"{theirs}.0"
     return [
         *norm(f"{ours}/q_norm", f"{attended}.q_norm"),
         *norm(f"{ours}/kv_norm", f"{attended}.kv_norm"),
-        *attention(f"{ours}/attention", f"{attended}.attention"),
-        *mlp(ours, f"{theirs}.1.module"),
+        *attention(f"{ours}/attention", f"{attended}.attention", bias=bias),
+        *mlp(ours, f"{theirs}.1.module", bias=bias),
     ]
 
 
-def self_layer(ours: str, theirs: str) -> list[Row]:
+def self_layer(ours: str, theirs: str, *, bias: bool = True, out_bias: bool = True) -> list[Row]:
     """A `SelfAttentionLayer`."""
+    attended = f"{theirs}.0.module"
     return [
-        *norm(f"{ours}/norm", f"{theirs}.0.module.norm"),
-        *attention(f"{ours}/attention", f"{theirs}.0.module.attention"),
-        *mlp(ours, f"{theirs}.1.module"),
+        *norm(f"{ours}/norm", f"{attended}.norm"),
+        *attention(f"{ours}/attention", f"{attended}.attention", bias=bias, out_bias=out_bias),
+        *mlp(ours, f"{theirs}.1.module", bias=bias),
     ]
 
 
-def attention(ours: str, theirs: str) -> list[Row]:
+def attention(ours: str, theirs: str, *, bias: bool = True, out_bias: bool = True) -> list[Row]:
     """A `MultiHeadAttention`."""
     return [
-        *linear(f"{ours}/query", f"{theirs}.q_proj"),
-        *linear(f"{ours}/key", f"{theirs}.k_proj"),
-        *linear(f"{ours}/value", f"{theirs}.v_proj"),
-        *linear(f"{ours}/output", f"{theirs}.o_proj"),
+        *linear(f"{ours}/query", f"{theirs}.q_proj", bias=bias),
+        *linear(f"{ours}/key", f"{theirs}.k_proj", bias=bias),
+        *linear(f"{ours}/value", f"{theirs}.v_proj", bias=bias),
+        *linear(f"{ours}/output", f"{theirs}.o_proj", bias=out_bias),
     ]
 
 
-def mlp(ours: str, theirs: str) -> list[Row]:
+def mlp(ours: str, theirs: str, *, bias: bool = True) -> list[Row]:
     """An `MLP`, whose first member is its norm."""
     return [
         *norm(f"{ours}/mlp_norm", f"{theirs}.0"),
-        *linear(f"{ours}/mlp/hidden", f"{theirs}.1"),
-        *linear(f"{ours}/mlp/output", f"{theirs}.3"),
+        *linear(f"{ours}/mlp/hidden", f"{theirs}.1", bias=bias),
+        *linear(f"{ours}/mlp/output", f"{theirs}.3", bias=bias),
     ]

@@ -11,13 +11,17 @@ from interop.formats.krasserm import halves, layers
 from interop.formats.settings import check_settings
 from interop.rows import Row, row, table
 from perceiver_jax.config import from_dict
-from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    MaskedLanguageModel,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "krasserm's MaskedLanguageModel"
-MODEL_TYPE = "perceiver-io-masked-language-model"
-ARCHITECTURE = "PerceiverMaskedLanguageModel"
-HALVES = (TextEncoderConfig, TextDecoderConfig)
+HUB_CLASSES = (("perceiver-io-masked-language-model", "PerceiverMaskedLanguageModel"),)
+MODELS = (MaskedLanguageModel,)
 ENCODER_FIELDS = halves.TEXT_ENCODER_FIELDS
 DECODER_FIELDS = (
     *halves.DECODER_FIELDS,
@@ -26,6 +30,7 @@ DECODER_FIELDS = (
     "max_seq_len",
 )
 DECODER_DEFAULTS = {"vocab_size": 10003, "max_seq_len": 512}
+FIELDS = halves.paths(ENCODER_FIELDS, DECODER_FIELDS)
 
 
 def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:

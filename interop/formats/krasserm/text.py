@@ -10,18 +10,30 @@ BYTES = "deepmind/language-perceiver"
 BYTES_TOO = (BYTES, "krasserm/perceiver-io-mlm")
 NUM_BYTES = 262
 """Bytes and special tokens."""
+NUM_EVENTS = 389
+"""Events of symbolic music, and padding."""
 
 
 def usual_text(settings: Mapping[str, Any] | None) -> TextPreprocessing | None:
-    """Bytes between [CLS] and [SEP] for models of that vocabulary: so their own were trained.
+    """Bytes for models of that vocabulary, as their own were trained, see `stand_between`.
 
     Args:
         settings: the model's, as a nested dict of its dataclasses; None: not known.
     """
-    encoder = (settings or {}).get("encoder")
-    if not isinstance(encoder, Mapping) or encoder.get("vocab_size") != NUM_BYTES:
+    inputs = (settings or {}).get("encoder", settings)
+    if not isinstance(inputs, Mapping) or inputs.get("vocab_size") != NUM_BYTES:
         return None
-    return TextPreprocessing(tokenizer="bytes", add_special_tokens=True)
+    return TextPreprocessing(tokenizer="bytes", add_special_tokens=stand_between(settings))
+
+
+def stand_between(settings: Mapping[str, Any] | None) -> bool:
+    """Whether texts stand between [CLS] and [SEP]: not those that a causal model goes on with."""
+    return "encoder" in (settings or {})
+
+
+def is_music(settings: Mapping[str, Any], text: TextPreprocessing | None) -> bool:
+    """Whether a causal model is one of music: it has that vocabulary, and takes no texts."""
+    return text is None and settings.get("vocab_size") == NUM_EVENTS
 
 
 def text_of_data(hyperparameters: Mapping[str, Any]) -> TextPreprocessing | None:

@@ -7,15 +7,20 @@ from interop.formats.krasserm import halves, layers
 from interop.formats.settings import check_settings
 from interop.rows import Row, table
 from perceiver_jax.config import from_dict
-from perceiver_jax.models import ClassificationDecoderConfig, PerceiverConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    ClassificationDecoderConfig,
+    PerceiverConfig,
+    TextClassifier,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 WHOSE = "krasserm's TextClassifier"
-MODEL_TYPE = "perceiver-io-text-classifier"
-ARCHITECTURE = "PerceiverTextClassifier"
-HALVES = (TextEncoderConfig, ClassificationDecoderConfig)
+HUB_CLASSES = (("perceiver-io-text-classifier", "PerceiverTextClassifier"),)
+MODELS = (TextClassifier,)
 ENCODER_FIELDS = halves.TEXT_ENCODER_FIELDS
 DECODER_FIELDS = halves.CLASSIFICATION_DECODER_FIELDS
+FIELDS = halves.paths(ENCODER_FIELDS, DECODER_FIELDS)
 
 
 def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:

@@ -14,7 +14,7 @@ from interop.formats.lucidrains.halves import WHOSE
 from interop.formats.lucidrains.kinds import of_arguments, of_config
 from interop.formats.settings import check_settings
 from interop.rows import Row, table
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 
 __all__ = ["WHOSE", "config", "read", "requirements", "rows", "settings", "write"]
 
@@ -33,7 +33,7 @@ def config(settings: Mapping[str, Any]) -> PerceiverConfig:
     return of_arguments(arguments).config(arguments)
 
 
-def settings(config: PerceiverConfig) -> dict[str, Any]:
+def settings(config: AnyModelConfig) -> dict[str, Any]:
     """Constructor arguments, the class under "class".
 
     Raises:
@@ -43,7 +43,7 @@ def settings(config: PerceiverConfig) -> dict[str, Any]:
     return as_settings(of_config(config).arguments(config))
 
 
-def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
+def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that the reference does not let choose, as (value, the one it has to be).
 
     Raises:
@@ -52,7 +52,7 @@ def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:
     return of_config(config).requirements(config)
 
 
-def rows(config: PerceiverConfig) -> list[Row]:
+def rows(config: AnyModelConfig) -> list[Row]:
     """The state dict of the class that makes such a model.
 
     Raises:

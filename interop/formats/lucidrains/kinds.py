@@ -2,14 +2,14 @@
 
 from types import ModuleType
 
+from interop.formats.families import family_of
 from interop.formats.lucidrains import perceiver, perceiver_io, perceiver_lm
 from interop.formats.lucidrains.arguments import AnyArguments
 from interop.formats.lucidrains.halves import WHOSE
-from perceiver_jax.config import ConfigError
-from perceiver_jax.models import PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 
-BY_ARGUMENTS = {family.ARGUMENTS: family for family in (perceiver, perceiver_io, perceiver_lm)}
-BY_HALVES = {halves: family for family in BY_ARGUMENTS.values() for halves in family.HALVES}
+FAMILIES = (perceiver, perceiver_io, perceiver_lm)
+BY_ARGUMENTS = {family.ARGUMENTS: family for family in FAMILIES}
 
 
 def of_arguments(arguments: AnyArguments) -> ModuleType:
@@ -17,16 +17,10 @@ def of_arguments(arguments: AnyArguments) -> ModuleType:
     return BY_ARGUMENTS[type(arguments)]
 
 
-def of_config(config: PerceiverConfig) -> ModuleType:
+def of_config(config: AnyModelConfig) -> ModuleType:
     """The family of a model of ours.
 
     Raises:
         ConfigError: it belongs to none.
     """
-    halves = (type(config.encoder), type(config.decoder))
-    if halves not in BY_HALVES:
-        known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in BY_HALVES)
-        raise ConfigError(
-            f"{WHOSE} has no model of {halves[0].__name__} + {halves[1].__name__}; it has {known}"
-        )
-    return BY_HALVES[halves]
+    return family_of(config, FAMILIES, WHOSE)

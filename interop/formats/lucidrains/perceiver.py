@@ -21,17 +21,16 @@ from interop.rows import Row, row
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import (
     ArrayEncoderConfig,
+    ArrayPerceiver,
     ImageEncoderConfig,
     MeanPoolDecoderConfig,
     PerceiverConfig,
+    PooledImageClassifier,
 )
 from perceiver_jax.models.perceiver_config import check_half
 
 ARGUMENTS = PerceiverArguments
-HALVES = (
-    (ArrayEncoderConfig, MeanPoolDecoderConfig),
-    (ImageEncoderConfig, MeanPoolDecoderConfig),
-)
+MODELS = (ArrayPerceiver, PooledImageClassifier)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,11 +22,16 @@ from interop.formats.lucidrains.halves import (
 from interop.formats.lucidrains.layers import cross_layer, layers_of_perceiver_io, linear
 from interop.rows import Row, row
 from perceiver_jax.core import DecoderConfig, EncoderConfig
-from perceiver_jax.models import ArrayEncoderConfig, PerceiverConfig, QueryDecoderConfig
+from perceiver_jax.models import (
+    ArrayEncoderConfig,
+    ArrayPerceiverIO,
+    PerceiverConfig,
+    QueryDecoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 ARGUMENTS = PerceiverIOArguments
-HALVES = ((ArrayEncoderConfig, QueryDecoderConfig),)
+MODELS = (ArrayPerceiverIO,)
 
 
 def config(arguments: PerceiverIOArguments) -> PerceiverConfig:

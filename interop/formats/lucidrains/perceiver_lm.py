@@ -14,11 +14,16 @@ from interop.formats.lucidrains.perceiver_io import (
     sequence_rows,
 )
 from interop.rows import Row, row
-from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
+from perceiver_jax.models import (
+    MaskedLanguageModel,
+    PerceiverConfig,
+    TextDecoderConfig,
+    TextEncoderConfig,
+)
 from perceiver_jax.models.perceiver_config import check_half
 
 ARGUMENTS = PerceiverLMArguments
-HALVES = ((TextEncoderConfig, TextDecoderConfig),)
+MODELS = (MaskedLanguageModel,)
 
 
 def config(arguments: PerceiverLMArguments) -> PerceiverConfig:

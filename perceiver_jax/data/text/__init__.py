@@ -7,6 +7,7 @@ from perceiver_jax.data.text.batches import (
     open_rows,
     open_tokenizer,
 )
+from perceiver_jax.data.text.causal import causal_batches
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.tokenizers import ByteTokenizer, Tokenizer, load_tokenizer
 
@@ -14,6 +15,7 @@ __all__ = [
     "ByteTokenizer",
     "TextDataConfig",
     "Tokenizer",
+    "causal_batches",
     "class_names",
     "classification_batches",
     "load_tokenizer",

@@ -8,8 +8,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import grain
 import numpy as np
@@ -20,9 +18,14 @@ from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.documents import open_documents
 from perceiver_jax.data.text.folders import prepared_folder
-from perceiver_jax.data.text.layouts import TokenKind
 from perceiver_jax.data.text.masking import Masking, make_masking
 from perceiver_jax.data.text.prepared import Plan, PreparedRows, prepare
+from perceiver_jax.data.text.rows import (
+    Framing,
+    RandomCut,
+    Rows,
+    check_unlabelled,
+)
 from perceiver_jax.data.text.tokenizers import Tokenizer, load_tokenizer, required_token
 
 
@@ -85,26 +88,27 @@ def masked_batches(
 
     Raises:
         DatasetError: the dataset is not there, or not what the config says; or `soft_labels`,
-            which are of classes, are asked for.
+            which are of classes, or a `stream` are asked for.
         TokenizerError: the tokenizer lacks a token that is needed.
     """
-    if config.soft_labels:
+    check_unlabelled(config, "masked language modelling")
+    if config.stream:
         raise DatasetError(
-            "soft_labels=True is for classification: masked language modelling reads no labels; "
-            "set --config.data.soft_labels=False"
+            "stream=True is for causal language modelling: masked language modelling reads "
+            "prepared rows; set --config.data.stream=False"
         )
     tokenizer = open_tokenizer(config)
     masking = make_masking(tokenizer, fraction=config.mask_fraction, whole_words=config.whole_words)
-    transform = _MaskedRow(masking, _Framing.of(config, tokenizer), seed)
+    transform = _MaskedRow(masking, Framing.of(config, tokenizer), seed)
     rows = open_rows(config, config.train_split if training else config.eval_split)
     if not training:
         return pipeline.evaluation_batches(
-            _Rows(rows), transform.fixed, batch_size=config.eval_batch_size, shard=shard
+            Rows(rows), transform.fixed, batch_size=config.eval_batch_size, shard=shard
         )
-    static = config.masking == "static"
+    static, cut = config.masking == "static", RandomCut.of(config, transform)
     return pipeline.training_batches(
-        _Rows(rows, beyond=_text_length(config) if config.random_shift else 0),
-        (lambda row, rng: transform.fixed(row)) if static else _Moved(config, transform),
+        Rows(rows, beyond=cut.length if config.random_shift else 0),
+        (lambda row, rng: transform.fixed(row)) if static else cut,
         batch_size=config.batch_size,
         seed=seed,
         shard=shard,
@@ -126,7 +130,7 @@ def classification_batches(
             f"classification takes a document per row, not layout='{config.layout}'; set "
             "--config.data.layout=documents"
         )
-    transform = _LabelledRow(_Framing.of(config, open_tokenizer(config)))
+    transform = _LabelledRow(Framing.of(config, open_tokenizer(config)))
     split = config.train_split if training else config.eval_split
     prepared = open_rows(config, split, labels=True)
     if config.soft_labels and not len(prepared.targets):
@@ -134,116 +138,24 @@ def classification_batches(
             f"dataset '{config.dataset}' knows no probabilities of its classes; set "
             "--config.data.soft_labels=False"
         )
-    rows = _Rows(prepared, targets=config.soft_labels and training)
+    rows = Rows(prepared, targets=config.soft_labels and training)
     if not training:
         return pipeline.evaluation_batches(
             rows, transform, batch_size=config.eval_batch_size, shard=shard
         )
     return pipeline.training_batches(
         rows,
-        _Moved(config, lambda row, rng: transform(row)),
+        RandomCut.of(config, lambda row, rng: transform(row)),
         batch_size=config.batch_size,
         seed=seed,
         shard=shard,
     )
 
 
-def _text_length(config: TextDataConfig) -> int:
-    return config.max_seq_len - config.num_wrapping_tokens
-
-
-class _Rows:
-    """A source of rows as examples."""
-
-    def __init__(self, rows: PreparedRows, *, beyond: int = 0, targets: bool = False):
-        self._rows, self._beyond, self._targets = rows, beyond, targets
-        self.class_names = rows.class_names
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        ids, kinds = self._rows.row(index, beyond=self._beyond)
-        example = {"index": index, "ids": ids.astype(np.int32), "kinds": kinds}
-        if len(self._rows.labels):
-            example["label"] = self._rows.labels[index]
-        if self._targets:
-            example["target"] = self._rows.targets[index]
-        return example
-
-
-@dataclasses.dataclass(frozen=True)
-class _Moved:
-    """Cuts a row at random before it is transformed.
-
-    Source: krasserm `RandomShiftDataset`, `RandomTruncationCollator`.
-    Differs: there rows are cut batch by batch, with their special tokens, and the last row is lost.
-    """
-
-    config: TextDataConfig
-    transform: Any
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        config, start = self.config, 0
-        ids, kinds = example["ids"], example["kinds"]
-        length = min(len(ids), _text_length(config))
-        if config.random_shift:
-            # Where less than a row follows, as far as it reaches.
-            start = min(int(rng.integers(length)), len(ids) - length)
-        if config.random_min_seq_len is not None:
-            least = config.random_min_seq_len - config.num_wrapping_tokens
-            length = int(rng.integers(min(least, length), length + 1))
-        part = slice(start, start + length)
-        return self.transform({**example, "ids": ids[part], "kinds": kinds[part]}, rng)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Framing:
-    """Puts special tokens around a row and fills it up to one length.
-
-    Attributes:
-        length: L.
-        pad_id: fills.
-        around: ids before and after the text, or None.
-    """
-
-    length: int
-    pad_id: int
-    around: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, config: TextDataConfig, tokenizer: Tokenizer) -> "_Framing":
-        around = None
-        if config.add_special_tokens:
-            cls_id, sep_id = (
-                required_token(tokenizer, kind, "add_special_tokens") for kind in ("cls", "sep")
-            )
-            around = (cls_id, sep_id)
-        return cls(config.max_seq_len, required_token(tokenizer, "pad", "batching"), around)
-
-    def wrap(self, ids: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and kinds [n] with special tokens around them."""
-        if self.around is None:
-            return ids, kinds
-        first, last = self.around
-        ids = np.concatenate([[first], ids, [last]], dtype=np.int32)
-        return ids, np.pad(kinds, 1, constant_values=TokenKind.SPECIAL)
-
-    def pad(self, array: np.ndarray, value: Any) -> np.ndarray:
-        """[n] → [L]."""
-        padded = np.full(self.length, value, array.dtype)
-        padded[: len(array)] = array
-        return padded
-
-    def mask(self, num_tokens: int) -> np.ndarray:
-        """[L] bool, True on tokens."""
-        return np.arange(self.length) < num_tokens
-
-
 @dataclasses.dataclass(frozen=True)
 class _MaskedRow:
     masking: Masking
-    framing: _Framing
+    framing: Framing
     seed: int
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -264,7 +176,7 @@ class _MaskedRow:
 
 @dataclasses.dataclass(frozen=True)
 class _LabelledRow:
-    framing: _Framing
+    framing: Framing
 
     def __call__(self, example: Example) -> Example:
         ids, _ = self.framing.wrap(example["ids"], example["kinds"])

@@ -12,7 +12,8 @@ class TextDataConfig:
 
     dataset: str = setting(
         doc="'python_docs', 'movie_snippets', 'synthetic', 'tfds:NAME' for a prepared TFDS "
-        "dataset, or 'files:PATH' for a file, a folder or a pattern of .txt, .jsonl or .parquet"
+        "dataset, 'files:PATH' for a file, a folder or a pattern of .txt, .jsonl or .parquet, or "
+        "'enwik8:PATH' for that file"
     )
     data_dir: str | None = setting(None, "where prepared datasets lie; None: the default place")
     cache_dir: str | None = setting(
@@ -37,6 +38,14 @@ class TextDataConfig:
         "sep", "token that ends a document inside a row of 'chunks' or 'packed'"
     )
     add_special_tokens: bool = setting(False, "whether rows begin with [CLS] and end with [SEP]")
+    stream: bool = setting(
+        False,
+        "whether training of causal models reads 'chunks' as it goes, for texts too large to "
+        "prepare; the held-out split is prepared all the same",
+    )
+    shuffle_window: int = setting(
+        10_000, "rows of a stream that are read ahead, on each process, and shuffled; 1: none are"
+    )
     text_field: str = setting("text", "field that holds the text, of 'tfds:' and 'files:'")
     label_field: str = setting("label", "field that holds the class, of 'tfds:' and 'files:'")
     document_per_line: bool = setting(
@@ -80,6 +89,7 @@ class TextDataConfig:
             raise ValueError("layout='packed' needs separator='sep' or 'eos' between documents")
         if self.random_shift and self.layout != "chunks":
             raise ValueError(f"random_shift needs layout='chunks', not '{self.layout}'")
+        self._check_stream()
         if self.random_min_seq_len is not None and not (
             least <= self.random_min_seq_len <= self.max_seq_len
         ):
@@ -91,6 +101,17 @@ class TextDataConfig:
             raise ValueError(
                 "masking='static' needs rows that stay the same: set random_shift=False and "
                 "random_min_seq_len=None, or masking='dynamic'"
+            )
+
+    def _check_stream(self) -> None:
+        if self.shuffle_window < 1:
+            raise ValueError(f"shuffle_window={self.shuffle_window} must be 1 or more")
+        if self.stream and self.layout != "chunks":
+            raise ValueError(f"stream needs layout='chunks', not '{self.layout}'")
+        if self.stream and self.random_shift:
+            raise ValueError(
+                "random_shift is for prepared rows: those of a stream begin elsewhere in each "
+                "epoch; set random_shift=False or stream=False"
             )
 
     @property

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.config import TextDataConfig
@@ -43,6 +43,20 @@ class Documents(Protocol):
         ...
 
 
+@runtime_checkable
+class DividedDocuments(Protocol):
+    """What documents have besides that need not be read from the first, but lie in parts."""
+
+    @property
+    def num_parts(self) -> int:
+        """One or more, files for example."""
+        ...
+
+    def part(self, index: int, start: int) -> Iterator[Document]:
+        """The documents of a part from number `start` on; all parts in order are all documents."""
+        ...
+
+
 def open_documents(config: TextDataConfig, split: str, *, labels: bool = False) -> Documents:
     """The documents of a split.
 
@@ -64,6 +78,10 @@ def open_documents(config: TextDataConfig, split: str, *, labels: bool = False) 
         from perceiver_jax.data.text.files import FileDocuments
 
         documents = FileDocuments(rest, split, config, labels=labels)
+    elif scheme == "enwik8" and rest:
+        from perceiver_jax.data.text.enwik8 import Enwik8
+
+        documents = Enwik8(rest, split, config.encoding_errors)
     elif config.dataset == "movie_snippets":
         from perceiver_jax.data.text.movie_snippets import MovieSnippets
 
@@ -79,8 +97,8 @@ def open_documents(config: TextDataConfig, split: str, *, labels: bool = False) 
     else:
         raise DatasetError(
             f"no text dataset is called '{config.dataset}'; there are python_docs, "
-            "movie_snippets, synthetic, 'tfds:NAME' for datasets prepared with TensorFlow Datasets "
-            "and 'files:PATH' for files of your own"
+            "movie_snippets, synthetic, 'files:PATH' for files of your own, 'enwik8:PATH' for that "
+            "file and 'tfds:NAME' for datasets prepared with TensorFlow Datasets"
         )
     if labels and not documents.class_names:
         raise DatasetError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.readers import SUFFIXES, suffix
+from perceiver_jax.data.text.readers import SUFFIXES, suffix, wikitext_split
 
 _SPLIT = re.compile(r"(?P<name>[\w.-]+)(\[((?P<start>\d+)%)?:((?P<stop>\d+)%)?\])?")
 _NAME_ENDS = re.compile(r"[-._]")
@@ -75,7 +75,7 @@ def find_files(path: str) -> tuple[Path, list[Path]]:
     if not files:
         raise DatasetError(
             f"'files:{path}' names no text file; expected a file, a folder or a pattern of files "
-            f"that end in {', '.join(SUFFIXES)}"
+            f"that end in {', '.join(SUFFIXES)}, or are those of WikiText (wiki.train.tokens)"
         )
     return root, sorted(files, key=lambda file: file.relative_to(root).as_posix())
 
@@ -104,14 +104,17 @@ def of_split(files: Sequence[Path], root: Path, name: str) -> list[Path]:
 
 
 def _split_names(relative: Path) -> set[str]:
-    """`a/train-0.txt` is in 'a', 'train' and 'train-0'."""
+    """`a/train-0.txt` is in 'a', 'train' and 'train-0'; `wiki.train.tokens` is in 'train'."""
     stem = relative.name.removesuffix(suffix(relative) or "")
     starts = {stem[: match.start()] for match in _NAME_ENDS.finditer(stem)}
-    return {*relative.parts[:-1], stem, *starts}
+    names = {*relative.parts[:-1], stem, *starts}
+    return names | {split} if (split := wikitext_split(relative)) else names
 
 
 def _short_name(relative: Path) -> str:
     """The first folder, or what a file's name starts with."""
     if len(relative.parts) > 1:
         return relative.parts[0]
+    if split := wikitext_split(relative):
+        return split
     return _NAME_ENDS.split(relative.name)[0]

@@ -2,6 +2,8 @@
 
 - A split is a subfolder or the start of a file's name: `train/…`, `train.txt`,
   `train-00000-of-00002.parquet`. 'all' is every file, in the order of their paths.
+- `c4-train.00000-of-01024.json.gz` is in 'c4-train'. WikiText's `wiki.train.tokens`, or `.raw`, is
+  in 'train', and each of its articles is a document.
 - A slice in percent is a part of a split's documents: 'all[:90%]', 'all[90%:]'. Where there is but
   one document it is a part of its text.
 - Labels are integers from 0, also written as 1.0, where negative ones mean "none"; or texts, whose
@@ -11,7 +13,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ class FileDocuments:
         files = self._files if self._labels else self._chosen
         return fingerprint(
             *("files", 2, split, fields, config.encoding_errors, self._labels),
-            [(file.relative_to(self._root).as_posix(), _digest(file)) for file in files],
+            [(file.relative_to(self._root).as_posix(), readers.digest(file)) for file in files],
         )
 
     @property
@@ -98,6 +99,19 @@ class FileDocuments:
         documents = self._sliced()
         return (x for x in documents if x.label is not None) if self._labels else documents
 
+    @property
+    def num_parts(self) -> int:
+        """See `DividedDocuments`: the files of a split, unless it is a slice."""
+        return len(self._chosen) if self._split.whole else 1
+
+    def part(self, index: int, start: int) -> Iterator[Document]:
+        """See `DividedDocuments`; without labels, as those are what documents are left out by."""
+        if not self._split.whole:
+            return itertools.islice(self, start, None)
+        file = self._chosen[index]
+        records = itertools.islice(self._records(file, self._fields), start, None)
+        return (self._document(file, number, record) for number, record in records)
+
     def _sliced(self) -> Iterator[Document]:
         documents = (
             self._document(file, number, record)
@@ -125,7 +139,7 @@ class FileDocuments:
         kind, errors = readers.suffix(file) or "", self._config.encoding_errors
         if kind == ".parquet":
             records = readers.parquet_records(file, fields, errors)
-        elif kind.startswith(".jsonl"):
+        elif kind.startswith(".json"):
             records = readers.json_records(file, errors)
         else:
             records = ({self._config.text_field: text} for text in self._texts(file))
@@ -134,6 +148,8 @@ class FileDocuments:
     def _texts(self, file: Path) -> Iterator[str]:
         if self._config.document_per_line:
             return readers.lines(file, self._config.encoding_errors)
+        if readers.wikitext_split(file):
+            return readers.articles(file, self._config.encoding_errors)
         return iter([readers.whole_text(file, self._config.encoding_errors)])
 
     def _count(self, file: Path) -> int:
@@ -201,11 +217,3 @@ def _known(file: Path, record: Record) -> str:
     if readers.suffix(file) == ".parquet":
         return ", ".join(readers.parquet_fields(file))
     return ", ".join(record) or "none"
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error

@@ -1,11 +1,14 @@
-"""Reading text files: .txt, .jsonl, both also gzipped, and .parquet.
+"""Reading text files: .txt, .jsonl, both also gzipped, and .parquet; those of C4 and WikiText.
 
+- C4 calls its gzipped JSON lines .json.gz. WikiText has the files wiki.train.tokens and so on.
 - A record is a mapping; the fields that are asked for are in it as the file has them.
 - Text is UTF-8. What is not is an error that says where, or becomes U+FFFD.
 """
 
 import gzip
+import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,16 +16,40 @@ from typing import IO, Any, Literal
 
 from perceiver_jax.data.sources import DatasetError
 
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
+_WIKITEXT = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
+_TITLE = re.compile(r" = [^=](.*[^=])? = ")
+"""of an article of WikiText; those of its sections have more equality signs"""
 Record = Mapping[str, Any]
 Errors = Literal["strict", "replace"]
 _PARQUET_ERRORS = (OSError, ValueError, NotImplementedError)
 """Bases of pyarrow's errors for files that are damaged, or of a kind that it does not know."""
 
 
+def wikitext_split(path: Path) -> str | None:
+    """The split that a file of WikiText is, by its name; None for other files."""
+    match = _WIKITEXT.fullmatch(path.name)
+    return match and match[1]
+
+
 def suffix(path: Path) -> str | None:
-    """The one of `SUFFIXES` that a file's name ends in."""
+    """The one of `SUFFIXES` that a file's name ends in, or the end of that of a WikiText file."""
+    if wikitext_split(path):
+        return path.suffix
     return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of what is in a file, in hexadecimal digits.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
 def whole_text(path: Path, errors: Errors) -> str:
@@ -51,6 +78,24 @@ def lines(path: Path, errors: Errors) -> Iterator[str]:
                 text = text.removeprefix("\ufeff")
             offset += len(line)
             yield text.removesuffix("\n").removesuffix("\r")
+
+
+def articles(path: Path, errors: Errors) -> Iterator[str]:
+    """Articles of a WikiText file, each from its title on; together they are the whole file.
+
+    Raises:
+        DatasetError: it cannot be read or decoded.
+    """
+    found: list[str] = []
+    after_blank = True
+    for line in lines(path, errors):
+        if after_blank and _TITLE.fullmatch(line) and any(map(str.strip, found)):
+            yield "".join(found)
+            found = []
+        found.append(f"{line}\n")
+        after_blank = not line.strip()
+    if found:
+        yield "".join(found)
 
 
 def text_lines(text: str) -> list[str]:

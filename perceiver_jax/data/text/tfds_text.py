@@ -10,6 +10,8 @@ from perceiver_jax.data.tfds import open_records
 
 _BATCH = 64
 """Records that are read at once."""
+_PART = 1024
+"""Records of a part."""
 
 
 class TfdsDocuments:
@@ -42,9 +44,21 @@ class TfdsDocuments:
         )
 
     def __iter__(self) -> Iterator[Document]:
-        count = len(self._records)
-        for start in range(0, count, _BATCH):
-            numbers = range(start, min(start + _BATCH, count))
+        return self._read(0, len(self._records))
+
+    @property
+    def num_parts(self) -> int:
+        """See `DividedDocuments`."""
+        return max(1, -(-len(self._records) // _PART))
+
+    def part(self, index: int, start: int) -> Iterator[Document]:
+        """See `DividedDocuments`; without labels, as those are what documents are left out by."""
+        first = index * _PART
+        return self._read(first + start, min(first + _PART, len(self._records)))
+
+    def _read(self, first: int, stop: int) -> Iterator[Document]:
+        for start in range(first, stop, _BATCH):
+            numbers = range(start, min(start + _BATCH, stop))
             for i, record in zip(numbers, self._records.__getitems__(list(numbers)), strict=True):
                 label = int(record[self._config.label_field]) if self._labels else None
                 if label is None or label >= 0:

@@ -1,12 +1,14 @@
 """Tasks: what is asked of a model, how it is scored, what is shown of it."""
 
 from perceiver_jax.train.tasks.base import Media, Task
+from perceiver_jax.train.tasks.causal_modelling import CausalModelling
 from perceiver_jax.train.tasks.image_classification import ImageClassification
 from perceiver_jax.train.tasks.masked_language_modelling import MaskedLanguageModelling
 from perceiver_jax.train.tasks.text_classification import TextClassification
 
 __all__ = [
     "AnyTask",
+    "CausalModelling",
     "ImageClassification",
     "MaskedLanguageModelling",
     "Media",
@@ -14,5 +16,5 @@ __all__ = [
     "TextClassification",
 ]
 
-AnyTask = ImageClassification | MaskedLanguageModelling | TextClassification
+AnyTask = ImageClassification | MaskedLanguageModelling | TextClassification | CausalModelling
 """Tasks that an experiment can have; a new task is added to this union."""

@@ -8,27 +8,29 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import grain
 import numpy as np
 
 from perceiver_jax.card import ModelCard
 from perceiver_jax.data import Shard
+from perceiver_jax.data.pipeline import Batches
 from perceiver_jax.typing import Batch, Key, Model, Sums
 
 
 @dataclasses.dataclass(frozen=True)
 class Media:
-    """Things to look at.
+    """Things to look at and to listen to.
 
     Attributes:
         images: [H, W, 3] uint8 pictures by name.
         texts: Markdown by name.
         lines: for the log.
+        sounds: [n] samples in [-1, 1], and how many of them there are in a second, by name.
     """
 
     images: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    sounds: dict[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -41,8 +43,8 @@ class Task(Protocol):
         """
         ...
 
-    def batches(self, data: Any, *, training: bool, seed: int, shard: Shard) -> grain.MapDataset:
-        """Host-local batches by position: endless for training, one padded pass for evaluation."""
+    def batches(self, data: Any, *, training: bool, seed: int, shard: Shard) -> Batches:
+        """Host-local batches: endless for training; for evaluation by position, a padded pass."""
         ...
 
     def loss(self, model: Model, batch: Batch, key: Key) -> Sums:

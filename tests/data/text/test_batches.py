@@ -285,6 +285,11 @@ def test_masked_language_modelling_refuses_soft_labels(make_config):
         masked(make_config("synthetic", soft_labels=True))
 
 
+def test_masked_language_modelling_refuses_a_stream(make_config):
+    with pytest.raises(DatasetError, match="stream=True is for causal.*stream=False"):
+        masked(make_config("synthetic", stream=True))
+
+
 def test_the_names_of_classes_are_looked_up_once(tmp_path, make_config, monkeypatch):
     config = labelled(tmp_path, make_config)
     assert class_names(config) == ("neg", "pos")

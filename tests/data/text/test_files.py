@@ -59,7 +59,7 @@ def test_a_text_file_is_a_document_or_has_one_per_line(tmp_path, texts, name):
     assert texts(path, document_per_line=True) == LINES
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "c4-train.00000-of-01024.json.gz"])
 def test_json_lines_have_their_text_in_a_field(tmp_path, texts, name):
     path = put(tmp_path, name, [{"text": text, "body": text.upper()} for text in LINES])
     assert texts(path) == LINES
@@ -91,6 +91,45 @@ def test_splits_are_folders_and_beginnings_of_names(tmp_path, texts):
     assert len(texts(tmp_path, "all")) == 6
     with pytest.raises(DatasetError, match="called 'dev'; there are other, sub, test, train, trai"):
         texts(tmp_path, "dev")
+
+
+ARTICLES = [
+    " \n = A Title = \n \n Text with = signs = in it . \n = not after an empty line = \n \n"
+    " = = Section = = \n \n More text . \n \n",
+    " = B = \n \n Its text . \n",
+]
+
+
+@pytest.mark.parametrize("kind", ["tokens", "raw"])
+def test_wikitext_is_read_article_by_article(tmp_path, texts, documents, kind):
+    for name in ("train", "valid", "test"):
+        put(tmp_path, f"wiki.{name}.{kind}", "".join(ARTICLES) if name == "valid" else name)
+    assert texts(tmp_path, "valid") == ARTICLES
+    assert texts(tmp_path, "train") == ["train\n"] and texts(tmp_path, "test") == ["test\n"]
+    assert texts(tmp_path, "valid[50%:]") == ARTICLES[1:]
+    assert texts(tmp_path, "test", document_per_line=True) == ["test"]
+    assert len(texts(tmp_path, "all")) == 4
+    with pytest.raises(DatasetError, match="called 'dev'; there are test, train, valid, and all"):
+        texts(tmp_path, "dev")
+
+
+@pytest.mark.parametrize("name", ["other.train.raw", "wiki.train.tokens.bak", "wiki.dev.raw"])
+def test_what_only_looks_like_wikitext_is_no_text_file(tmp_path, texts, name):
+    put(tmp_path, name, "text")
+    with pytest.raises(DatasetError, match="or are those of WikiText"):
+        texts(tmp_path)
+
+
+def test_parts_are_files_and_can_be_begun_in_the_middle(tmp_path, make_config):
+    for name in ("a", "b"):
+        put(tmp_path, f"{name}.jsonl", [{"text": f"{name}{i}"} for i in range(4)])
+    found = open_documents(make_config(f"files:{tmp_path}"), "all")
+    assert found.num_parts == 2
+    assert [document.text for document in found.part(1, 2)] == ["b2", "b3"]
+    assert not list(found.part(0, 4))
+    sliced = open_documents(make_config(f"files:{tmp_path}"), "all[50%:]")
+    assert sliced.num_parts == 1
+    assert [document.text for document in sliced.part(0, 1)] == ["b1", "b2", "b3"]
 
 
 def test_patterns_choose_files(tmp_path, texts):

@@ -110,3 +110,13 @@ def test_imdb_reviews_have_the_features_that_are_read(make_config):
     with tfds.testing.mock_data(num_examples=5):
         config = make_config("tfds:imdb_reviews", data_dir=None)
         assert open_documents(config, "train", labels=True).class_names == ("neg", "pos")
+
+
+def test_parts_are_blocks_of_examples(open_split, monkeypatch):
+    monkeypatch.setattr("perceiver_jax.data.text.tfds_text._PART", 70)
+    documents = open_split(encoding_errors="replace")
+    assert documents.num_parts == 3
+    parts = [[x.text for x in documents.part(i, 0)] for i in range(3)]
+    assert [len(part) for part in parts] == [70, 70, 10]
+    assert sum(parts, []) == [document.text for document in documents]
+    assert [x.text for x in documents.part(1, 67)] == parts[1][67:]

@@ -68,7 +68,7 @@ USUAL = {"mask_token": SPELLED["usual"]}
 def test_the_mask_is_the_one_that_the_folder_names(trees, id, folder, tmp_path):
     _, files = hub_tokenizer.read(folder(**trees))
     assert mask(files) == id
-    written = hub_tokenizer.contents(TEXT, files, None)
+    written = hub_tokenizer.contents(TEXT, files, {})
     assert json.loads(written[SETTINGS])["mask_token"] == list(SPELLED.values())[id]
     again = tmp_path / "again"
     again.mkdir()
@@ -84,7 +84,7 @@ def test_a_map_that_tells_all_stays_as_it_is(folder):
     settings = {"mask_token": "[MASK]", "pad_token": "[PAD]"}
     _, files = hub_tokenizer.read(folder(map=content, settings=settings))
     assert files[MAP] == content.encode()
-    assert hub_tokenizer.contents(TEXT, files, None)[MAP] == content.encode()
+    assert hub_tokenizer.contents(TEXT, files, {})[MAP] == content.encode()
 
 
 def test_without_names_there_is_no_map(folder):
@@ -92,7 +92,7 @@ def test_without_names_there_is_no_map(folder):
 
 
 def test_words_that_are_spelled_like_special_tokens_are_none():
-    settings = json.loads(hub_tokenizer.contents(TEXT, {NAME: tokenizer()}, None)[SETTINGS])
+    settings = json.loads(hub_tokenizer.contents(TEXT, {NAME: tokenizer()}, {})[SETTINGS])
     assert settings["mask_token"] == "[MASK]" and "cls_token" not in settings
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_map_is_refused(content, folder):
     with pytest.raises(FileError, match=f"{MAP} (cannot be read|holds)"):
         hub_tokenizer.read(folder(map=content))
     with pytest.raises(FileError, match=f"{MAP} (cannot be read|holds)"):
-        hub_tokenizer.contents(TEXT, {NAME: tokenizer(), MAP: content.encode()}, None)
+        hub_tokenizer.contents(TEXT, {NAME: tokenizer(), MAP: content.encode()}, {})
 
 
 @pytest.mark.parametrize("name", ["bytes", NAME])
@@ -110,7 +110,7 @@ def test_transformers_opens_what_is_written(name, between, tmp_path):
     transformers = pytest.importorskip("transformers")
     text = TextPreprocessing(tokenizer=name, add_special_tokens=between)
     files = {} if name == "bytes" else {NAME: tokenizer(), MAP: json.dumps(M).encode()}
-    for file, content in hub_tokenizer.contents(text, files, 7).items():
+    for file, content in hub_tokenizer.contents(text, files, {"model_max_length": 7}).items():
         (tmp_path / file).write_bytes(content)
     found = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert found.model_max_length == 7

@@ -1,0 +1,179 @@
+"""Sequences to what follows each token: cross-entropy, accuracy, bits per token."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from perceiver_jax.card import ModelCard
+from perceiver_jax.config import setting
+from perceiver_jax.data import Shard
+from perceiver_jax.data.copy_task import CopyTaskConfig, copy_batches
+from perceiver_jax.data.marked_bytes import VOCAB_SIZE as MARKED_BYTES
+from perceiver_jax.data.music import VOCAB_SIZE as MUSIC_EVENTS
+from perceiver_jax.data.music import MusicDataConfig, open_events
+from perceiver_jax.data.music import causal_batches as music_batches
+from perceiver_jax.data.pipeline import Batches
+from perceiver_jax.data.text import TextDataConfig, causal_batches, open_tokenizer
+from perceiver_jax.errors import UserError
+from perceiver_jax.generate import generate
+from perceiver_jax.models import CausalSequenceConfig, CausalSequenceModel
+from perceiver_jax.sampling import Sampling
+from perceiver_jax.train.tasks.base import Media
+from perceiver_jax.train.tasks.masked_language_modelling import token_sums
+from perceiver_jax.train.tasks.music import (
+    EventSampling,
+    music_preprocessing,
+    shown_continuation,
+)
+from perceiver_jax.train.tasks.text import check_text, text_preprocessing, tokenizer_files
+from perceiver_jax.typing import Array, Batch, Key, Model, Sums
+
+BATCHES: Mapping[type, Any] = {
+    TextDataConfig: causal_batches,
+    MusicDataConfig: music_batches,
+    CopyTaskConfig: copy_batches,
+}
+"""Which batches a dataset gives, by the type of its config."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CausalModelling:
+    """Predict each token from those before it, at the last `max_latents` positions of a row."""
+
+    predict_samples: tuple[str, ...] = setting(
+        (),
+        "texts to continue; at every evaluation their continuations are shown in TensorBoard's "
+        "text page and in the log",
+    )
+    predict_prompt: int = setting(
+        128,
+        "of music: events at the beginning of a held-out piece; at every evaluation what the model "
+        "makes of it is shown in TensorBoard, as a picture and as sound",
+    )
+    predict_tokens: int = setting(128, "tokens of a continuation")
+    predict_top_k: int = setting(10, "most probable tokens that they are drawn from")
+
+    def __post_init__(self):
+        for name in ("predict_prompt", "predict_tokens", "predict_top_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if not all(self.predict_samples):
+            raise ValueError("predict_samples has an empty text; give at least a character")
+
+    def check(self, model: Any, data: Any) -> None:
+        """See `Task`."""
+        if not isinstance(model, CausalSequenceConfig) or type(data) not in BATCHES:
+            known = ", ".join(cls.__name__ for cls in BATCHES)
+            raise UserError(
+                f"causal modelling takes a CausalSequenceConfig and one of {known}, not "
+                f"{type(model).__name__} and {type(data).__name__}; choose these in the config file"
+            )
+        if not isinstance(data, TextDataConfig):
+            if isinstance(data, MusicDataConfig):
+                _check_sizes(model, MUSIC_EVENTS, data.max_seq_len)
+            else:
+                _check_sizes(model, MARKED_BYTES, data.seq_len - 1)
+            if self.predict_samples:
+                raise UserError("predict_samples are texts, and this data has none; leave them out")
+            return
+        check_text(model, data)
+        tokenizer = open_tokenizer(data)
+        for sample in self.predict_samples:
+            length = len(tokenizer.encode(sample))
+            if length > model.max_seq_len:
+                raise UserError(
+                    f"predict_samples has a text of {length:,} tokens, the model takes "
+                    f"{model.max_seq_len:,}: {sample[:60]!r}"
+                )
+
+    def batches(self, data: Any, *, training: bool, seed: int, shard: Shard) -> Batches:
+        """See `Task`; batches hold `ids`, `targets`, `predicted` and `input_mask`, all [B, M]."""
+        return BATCHES[type(data)](data, training=training, seed=seed, shard=shard)
+
+    def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
+        """Cross-entropy, bits and accuracy over the tokens that the latents predict."""
+        return _sums(model, batch, batch["predicted"], key)
+
+    def evaluate(self, model: Model, batch: Batch) -> Sums:
+        """The same without dropout."""
+        return _sums(model, batch, batch["predicted"] & batch["mask"][:, None], None)
+
+    def card(self, model: CausalSequenceConfig, data: Any) -> ModelCard:
+        """The tokenizer, of text; the vocabulary, of music."""
+        if isinstance(data, TextDataConfig):
+            return ModelCard(text=text_preprocessing(data))
+        if isinstance(data, MusicDataConfig):
+            return ModelCard(music=music_preprocessing(data))
+        return ModelCard()
+
+    def files(self, data: Any) -> Mapping[str, bytes]:
+        """The file of the tokenizer, of text."""
+        return tokenizer_files(data) if isinstance(data, TextDataConfig) else {}
+
+    def show(self, model: Model, batch: Batch, data: Any) -> Media:
+        """How the model continues the sample texts, or of music a held-out piece."""
+        if isinstance(data, MusicDataConfig):
+            return self._show_music(model, data)
+        if not self.predict_samples:
+            return Media()
+        tokenizer = open_tokenizer(data)
+        prompts = [tokenizer.encode(sample) for sample in self.predict_samples]
+        made = self._continued(model, prompts, Sampling(top_k=self.predict_top_k))
+        shown, lines = [], []
+        for sample, tokens in zip(self.predict_samples, made, strict=True):
+            text = tokenizer.decode(tokens.tolist())
+            shown.append(f"**{_markdown(sample)}**{_markdown(text)}")
+            lines.append(f"  {sample}|{' '.join(text.split())}")
+        return Media(texts={"continuations": "\n\n".join(shown)}, lines=tuple(lines))
+
+    def _show_music(self, model: Model, data: MusicDataConfig) -> Media:
+        length = min(self.predict_prompt, cast(CausalSequenceModel, model).config.max_seq_len)
+        prompt = np.array(open_events(data, data.eval_split)[0][:length])
+        sampling = EventSampling(top_k=self.predict_top_k)
+        return shown_continuation(prompt, self._continued(model, [prompt], sampling)[0])
+
+    def _continued(
+        self, model: Model, prompts: Sequence[Any], sampling: Sampling
+    ) -> list[np.ndarray]:
+        config = cast(CausalSequenceModel, model).config
+        longest = max(map(len, prompts))
+        return generate(
+            model,
+            prompts,
+            max_new_tokens=self.predict_tokens,
+            num_latents=max(1, longest - (config.max_seq_len - config.max_latents)),
+            sampling=sampling,
+            key=jax.random.key(0),
+        )
+
+
+def _check_sizes(model: CausalSequenceConfig, vocab_size: int, num_tokens: int) -> None:
+    if model.vocab_size != vocab_size:
+        raise UserError(
+            f"this data has {vocab_size} ids, the model {model.vocab_size}; set "
+            f"--config.model.vocab_size={vocab_size}"
+        )
+    if num_tokens > model.max_seq_len:
+        raise UserError(
+            f"rows have {num_tokens:,} tokens, the model takes {model.max_seq_len:,}; raise "
+            "--config.model.max_seq_len"
+        )
+
+
+def _sums(model: Model, batch: Batch, counted: Array, key: Key | None) -> Sums:
+    logits = model(batch["ids"], batch["input_mask"], key=key)
+    first = batch["ids"].shape[1] - logits.shape[1]
+    sums = token_sums(logits, batch["targets"][:, first:], counted[:, first:])
+    total, weight = sums["loss"]
+    return {**sums, "bits_per_token": (total / math.log(2.0), weight)}
+
+
+def _markdown(text: str) -> str:
+    """Text in which Markdown finds nothing of its own."""
+    for mark in "\\`*_#<>|[]":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", "  \n")

@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_jax.errors import UserError
+from perceiver_jax.sampling import GREEDY, Sampling
+
+PROBABILITIES = np.array([[0.4, 0.1, 0.3, 0.05, 0.15], [0.2, 0.2, 0.25, 0.3, 0.05]])
+LOGITS = jnp.log(jnp.asarray(PROBABILITIES))
+
+
+def kept(**fields):
+    return np.isfinite(np.asarray(Sampling(**fields).restricted(LOGITS))).tolist()
+
+
+def test_greedy_takes_the_most_probable():
+    assert GREEDY(LOGITS, jax.random.key(0)).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "fields, wanted",
+    [
+        ({"top_k": 1}, [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]),
+        ({"top_k": 2}, [[1, 0, 1, 0, 0], [0, 0, 1, 1, 0]]),
+        ({"top_k": 9}, [[1] * 5] * 2),
+        ({"top_p": 0.35}, [[1, 0, 0, 0, 0], [0, 0, 1, 1, 0]]),
+        ({"top_p": 0.65}, [[1, 0, 1, 0, 0], [1, 1, 1, 1, 0]]),
+        ({"top_p": 1.0}, [[1] * 5] * 2),
+        ({"top_k": 3, "top_p": 0.7}, [[1, 0, 1, 0, 0], None]),
+    ],
+)
+def test_the_better_tokens_are_kept(fields, wanted):
+    for got, want in zip(kept(**fields), wanted, strict=True):
+        assert want is None or got == [bool(x) for x in want]
+
+
+def test_temperature_divides_logits_before_the_cut():
+    sampling = Sampling(temperature=2.0, top_p=0.5)
+    flat = np.sqrt(PROBABILITIES[0]) / np.sqrt(PROBABILITIES[0]).sum()
+    assert flat[0] < 0.5 <= flat[0] + flat[2]
+    np.testing.assert_allclose(sampling.restricted(LOGITS)[0, 0], LOGITS[0, 0] / 2, rtol=1e-6)
+    assert np.isfinite(sampling.restricted(LOGITS)[0]).sum() == 2
+
+
+def test_draws_follow_the_probabilities_that_are_left():
+    sampling = Sampling(top_k=2)
+    drawn = sampling(jnp.repeat(LOGITS[:1], 20_000, axis=0), jax.random.key(0))
+    frequencies = np.bincount(drawn, minlength=5) / 20_000
+    np.testing.assert_allclose(frequencies, [4 / 7, 0, 3 / 7, 0, 0], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"temperature": -0.1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}]
+)
+def test_values_that_mean_nothing_are_refused(fields):
+    with pytest.raises(UserError, match=next(iter(fields))):
+        Sampling(**fields)
