@@ -1,9 +1,9 @@
 """What counting and compression reach on held-out music: `python -m benchmarks.music_baselines`.
 
 - Bits per event of the held-out split of a dataset, to compare a causal model of music with.
-- Pairs of events are counted on the training split, with one added to each count; no pair is of two
-  pieces. With --max_seq_len and --max_latents, of a model, only those events of a row count that the
-  model predicts.
+- Pairs of events are counted on the training split, with one added to each count; no pair is of
+  two pieces. In the second row only those events count that a model predicts, with --max_latents
+  of rows of --max_seq_len.
 - Compressors see the held-out events alone, 16 bits each, piece after piece; in the last row the
   training split as well, whose own size is taken off. Their best preset for such numbers is taken.
 """

@@ -2,7 +2,7 @@
 
 python -m perceiver_jax.data.music.chorales
 python -m perceiver_jax.train.main --config=configs/bach.py --workdir=runs/bach
-python -m perceiver_jax.run generate-music --source=runs/bach hymn.mid --out=more.mid --render=more.wav
+python -m perceiver_jax.run generate-music --source=runs/bach in.mid --out=out.mid --render=out.wav
 
 - The first command fetches the scores, once.
 - `python -m benchmarks.music_baselines` prints what counting pairs of events and compression reach

@@ -1,6 +1,6 @@
 """The model of piano performances on GiantMIDI-Piano: 134,840,832 parameters.
 
-python -m perceiver_jax.train.main --config=configs/symbolic_audio_giantmidi.py --workdir=runs/giantmidi
+python -m perceiver_jax.train.main --config=configs/symbolic_audio_giantmidi.py --workdir=runs/sam
 
 - Needs the MIDI files of GiantMIDI-Piano in `data/giantmidi`, and `…_split.csv` beside them, which
   says what the 'validation' split is. Without that list, add --config.data.eval_split=test.

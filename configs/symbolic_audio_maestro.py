@@ -1,6 +1,6 @@
 """The model of piano performances on MAESTRO v3: 28,531,712 parameters.
 
-python -m perceiver_jax.train.main --config=configs/symbolic_audio_maestro.py --workdir=runs/maestro
+python -m perceiver_jax.train.main --config=configs/symbolic_audio_maestro.py --workdir=runs/sam
 
 - Needs MAESTRO v3.0.0 unpacked in `data/maestro-v3.0.0`, with its `maestro-v3.0.0.csv`.
 - Published recipe, two GPUs: twice 48 rows on each for an update. No score is published, and none
@@ -45,17 +45,17 @@ def experiment(
     model: Any, *, smoke: bool, dataset: str, batch_size: int, min_seq_len: int | None = None
 ) -> ExperimentConfig:
     """The recipe of both published models; a smoke run takes three steps on synthetic tunes."""
-    rows = {"batch_size": 4, "eval_batch_size": 4} if smoke else {"batch_size": batch_size}
     return ExperimentConfig(
         task=CausalModelling(predict_tokens=16 if smoke else 1024),
         model=model,
         data=MusicDataConfig(
             dataset="synthetic" if smoke else dataset,
             eval_split="test" if smoke else "validation",
+            batch_size=4 if smoke else batch_size,
+            eval_batch_size=4 if smoke else 16,
             max_seq_len=model.max_seq_len,
             min_seq_len=None if smoke else min_seq_len,
             every_velocity=True,
-            **rows,
         ),
         optimizer=OptimizerConfig(
             learning_rate=2e-4,

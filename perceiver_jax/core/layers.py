@@ -7,7 +7,7 @@
   per layer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -206,7 +206,7 @@ class SelfAttentionLayer(nnx.Module):
         tape: Tape = SILENT,
     ) -> Array:
         """[B, N, D] → [B, N, D]; mask, causality and rotation as in the attention."""
-        weights_key, residual_key = split(key, 2)
+        weights_key, *residual_keys = split(key, 3)
         normed = self.normed(x)
         attended = self.attention(
             normed,
@@ -217,17 +217,22 @@ class SelfAttentionLayer(nnx.Module):
             key=weights_key,
             tape=tape,
         )
-        return self.residual(x, attended, key=residual_key, tape=tape)
+        return self.residual(x, attended, residual_keys, tape=tape)
 
     def normed(self, x: Array) -> Array:
         """[B, N, D] → what the attention sees of it."""
         return self.norm(x) if self.attention_config.q_norm else x
 
     def residual(
-        self, x: Array, attended: Array, *, key: Key | None = None, tape: Tape = SILENT
+        self,
+        x: Array,
+        attended: Array,
+        keys: Sequence[Key | None] = (None, None),
+        *,
+        tape: Tape = SILENT,
     ) -> Array:
-        """What follows the attention: skip and MLP."""
-        attention_key, mlp_key = split(key, 2)
+        """What follows the attention: skip and MLP, each with a key for dropout."""
+        attention_key, mlp_key = keys
         config = self.attention_config
         x = _skip(config, x, dropout(attended, config.residual_dropout, attention_key))
         tape.stage("attention", x)

@@ -90,6 +90,13 @@ class PerceiverARConfig(LayerOptions):
                 f"{self.num_channels // self.num_heads} channels of a head"
             )
 
+    def num_turned(self, *, embedded: bool) -> int:
+        """Channels of a head that rotary positions turn, where positions are embedded or not."""
+        if self.rotary_channels is not None:
+            return self.rotary_channels
+        per_head = self.num_channels // self.num_heads
+        return per_head // 2 if embedded else per_head
+
     @property
     def num_rotary_layers(self) -> int:
         """Self-attention layers with rotary positions."""
@@ -361,11 +368,7 @@ class PerceiverAR(Recordable):
         return self.input_adapter(ids, positions=positions).dense(), positions, input_mask
 
     def _rotation(self, positions: Array) -> Rotation | None:
-        config = self.settings
-        turned = config.rotary_channels
-        if turned is None:
-            turned = config.num_channels // config.num_heads
-            turned = turned // 2 if self.input_adapter.abs_pos_emb else turned
+        turned = self.settings.num_turned(embedded=self.input_adapter.abs_pos_emb)
         return Rotation.of(positions, rotary_frequencies(turned)) if turned else None
 
     def _process(

@@ -30,6 +30,13 @@ class CausalSequenceConfig(PerceiverARConfig):
         super().__post_init__()
         if self.vocab_size < 1:
             raise ValueError(f"vocab_size={self.vocab_size} must be 1 or more")
+        turned = self.num_turned(embedded=self.abs_pos_emb)
+        if turned % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of channels, and {turned} channels of a head are to "
+                f"be turned (num_channels={self.num_channels}, num_heads={self.num_heads}, "
+                f"abs_pos_emb={self.abs_pos_emb}); set rotary_channels to an even number"
+            )
         if not 1 <= self.max_latents <= self.max_seq_len:
             raise ValueError(
                 f"max_latents={self.max_latents} is not between 1 and max_seq_len="

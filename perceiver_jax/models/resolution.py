@@ -15,6 +15,7 @@ import numpy as np
 from perceiver_jax.adapters.conv_stem import stem_grid
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 
 POSITIONS = "encoder/input_adapter/positions"
@@ -34,7 +35,7 @@ def at(
         UserError: it is no image model, has learned positions that may not be interpolated, or
             the size is not two positive whole numbers.
     """
-    encoder = released.config.encoder
+    encoder = half_of(released.config, "encoder")
     if not isinstance(encoder, ImageEncoderConfig):
         raise UserError(
             f"a model with a {type(encoder).__name__} takes no images, so it has no image_size"

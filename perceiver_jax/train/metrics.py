@@ -79,8 +79,9 @@ class MetricsWriter:
             self._events.add_image(f"eval/{name}", image, step, dataformats="HWC")
         for name, text in texts.items():
             self._events.add_text(f"eval/{name}", text, step)
+        events: Any = self._events.file_writer
         for name, (samples, rate) in sounds.items():
-            self._events.file_writer.add_summary(_audio(f"eval/{name}", samples, rate), step)
+            events.add_summary(_audio(f"eval/{name}", samples, rate), step)
 
     def hyperparameters(
         self, step: int, config: Mapping[str, Any], results: Mapping[str, float]
@@ -125,22 +126,23 @@ def _audio(tag: str, samples: np.ndarray, rate: int) -> Any:
 
     Written here as `SummaryWriter.add_audio` needs one more package.
     """
-    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.proto import summary_pb2
 
+    messages: Any = summary_pb2
     contents = io.BytesIO()
     with wave.open(contents, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(np.rint(samples.clip(-1.0, 1.0) * 32_767).astype("<i2").tobytes())
-    audio = Summary.Audio(
+    audio = messages.Summary.Audio(
         sample_rate=rate,
         num_channels=1,
         length_frames=len(samples),
         encoded_audio_string=contents.getvalue(),
         content_type="audio/wav",
     )
-    return Summary(value=[Summary.Value(tag=tag, audio=audio)])
+    return messages.Summary(value=[messages.Summary.Value(tag=tag, audio=audio)])
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

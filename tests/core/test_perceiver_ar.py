@@ -186,6 +186,7 @@ def test_what_does_not_fit_is_refused(model, num_tokens, num_latents, message):
         ({"num_heads": 3}, "cannot be split over num_heads=3"),
         ({"num_self_attention_rotary_layers": 4}, "not between 0 and"),
         ({"rotary_channels": 3}, "rotary_channels=3 must be even"),
+        ({"num_channels": 12}, "set rotary_channels to an even number"),
         ({"rotary_channels": 10}, "no more than the 8 channels"),
         ({"cross_attention_dropout": 1.0}, "not a rate"),
         ({"max_latents": 21}, "max_latents=21 is not between 1 and max_seq_len=20"),

@@ -1,14 +1,16 @@
 """Rows of metrics: averages, one row per step, whatever was killed when."""
 
+import io
 import json
 import time
+import wave
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from perceiver_jax.train.metrics import MetricsWriter, average, read_rows
-from tests.train.tensorboard_files import scalars
+from tests.train.tensorboard_files import events, scalars
 
 
 def rows(*steps):
@@ -76,3 +78,25 @@ def test_tensorboard_follows_within_seconds(tmp_path):
             if shown := scalars(tmp_path).get("train/loss", {}).keys() == {1, 2, 3, 4, 5}:
                 break
         assert shown
+
+
+def test_a_sound_is_a_wav_file_among_the_events_and_none_changes_nothing(tmp_path):
+    samples = np.array([0.0, 0.5, -1.0, 7.0])
+    (tmp_path / "heard").mkdir()
+    (tmp_path / "silent").mkdir()
+    with MetricsWriter(tmp_path / "heard", first_step=0) as writer:
+        writer.media(3, {}, {}, {"continuation": (samples, 16_000)})
+    with MetricsWriter(tmp_path / "silent", first_step=0) as writer:
+        writer.media(3, {}, {})
+    assert not [value for _, event in events(tmp_path / "silent") for value in event.summary.value]
+    ((event, value),) = [
+        (event, value) for _, event in events(tmp_path / "heard") for value in event.summary.value
+    ]
+    assert (event.step, value.tag) == (3, "eval/continuation")
+    assert (value.audio.content_type, value.audio.length_frames) == ("audio/wav", 4)
+    assert (value.audio.sample_rate, value.audio.num_channels) == (16_000, 1)
+    with wave.open(io.BytesIO(value.audio.encoded_audio_string)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
+        heard = np.frombuffer(file.readframes(4), "<i2")
+    # What is too loud is cut off, not turned round.
+    assert heard.tolist() == [0, 16_384, -32_767, 32_767]

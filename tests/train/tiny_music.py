@@ -29,8 +29,8 @@ def music_model(folder, *, task=None, data=None, **changes) -> ExperimentConfig:
                 "dataset": "synthetic",
                 "cache_dir": str(folder),
                 "batch_size": 8,
-                "eval_batch_size": 64,
-                "max_seq_len": 32,
+                "eval_batch_size": 48,
+                "max_seq_len": 30,
             }
             | (data or {})
         ),
