@@ -76,6 +76,7 @@ def export_weights(
         labels=released.card.labels,
         preprocessing=released.card.preprocessing,
         text=released.card.text,
+        music=released.card.music,
         files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.card import ImagePreprocessing, TextPreprocessing
+from perceiver_jax.card import ImagePreprocessing, MusicPreprocessing, TextPreprocessing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Foreign:
         labels: names of the classes, where known.
         preprocessing: from a picture to the model's input, where known.
         text: from a text to the model's input, where known.
+        music: from music to the model's input, where known.
         files: contents of further files that belong to the model, by name: a tokenizer.
         origin: where the weights come from, where the files tell.
         licence: of the weights, where the files tell.
@@ -30,6 +31,7 @@ class Foreign:
     labels: tuple[str, ...] = ()
     preprocessing: ImagePreprocessing | None = None
     text: TextPreprocessing | None = None
+    music: MusicPreprocessing | None = None
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     origin: str | None = None
     licence: str | None = None

@@ -188,6 +188,7 @@ def _card(foreign: Foreign, config: AnyModelConfig, source: str) -> ModelCard:
         labels=foreign.labels,
         preprocessing=preprocessing,
         text=foreign.text,
+        music=foreign.music,
         origin=foreign.origin or source,
         licence=foreign.licence,
     )

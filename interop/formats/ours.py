@@ -51,6 +51,7 @@ def read(source: Path) -> Foreign:
         labels=released.card.labels,
         preprocessing=released.card.preprocessing,
         text=released.card.text,
+        music=released.card.music,
         files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,
@@ -63,6 +64,7 @@ def write(destination: Path, foreign: Foreign) -> None:
         labels=foreign.labels,
         preprocessing=foreign.preprocessing,
         text=foreign.text,
+        music=foreign.music,
         origin=foreign.origin,
         licence=foreign.licence,
     )

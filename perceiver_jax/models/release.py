@@ -167,7 +167,7 @@ def read(folder: str | os.PathLike[str]) -> Release:
                 f"{folder} has format_version {version}, this library reads {FORMAT_VERSION}; read "
                 "it with the version of perceiver_jax that wrote it"
             )
-        config = choice_from_dict(AnyModelConfig, description["model"], "model")
+        config = choice_from_dict(AnyModelConfig, dict(description["model"]), "model")
         card = from_dict(ModelCard, description["card"], "card")
     except UserError:
         raise

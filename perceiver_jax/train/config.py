@@ -38,7 +38,10 @@ MAY_CHANGE = (
     "data.eval_batch_size",
     "task.num_shown",
     "task.predict_k",
+    "task.predict_prompt",
     "task.predict_samples",
+    "task.predict_tokens",
+    "task.predict_top_k",
 )
 """What a resumed run may have different from the run that it resumes.
 

@@ -177,7 +177,7 @@ def _train(
                 held_out = evaluator.metrics(train_state.params, train_state.stats)
                 media = evaluator.show(train_state.params, train_state.stats)
             row |= tagged("eval", held_out)
-            writer.media(step, media.images, media.texts)
+            writer.media(step, media.images, media.texts, media.sounds)
             report.line(f"step {step:,}  held-out  {described(held_out)}")
             for line in media.lines:
                 report.line(line)

@@ -15,6 +15,7 @@ from perceiver_jax.generate import generate
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import read, release
 from perceiver_jax.pipelines.music_generation import MusicGeneration
+from perceiver_jax.pretrained import open_source
 from perceiver_jax.sampling import GREEDY, Sampling
 
 WILD = Sampling(temperature=4.0)
@@ -132,6 +133,12 @@ def test_the_card_goes_with_a_release(released, tmp_path):
     card = ModelCard(music=MusicPreprocessing(every_velocity=True))
     dataclasses.replace(released, card=card).save(tmp_path / "release")
     assert MusicGeneration(read(tmp_path / "release")).every_velocity
+
+
+def test_the_card_goes_on_to_whoever_opens_a_release(music_release, tmp_path):
+    card = ModelCard(music=MusicPreprocessing(every_velocity=False))
+    dataclasses.replace(music_release(), card=card).save(tmp_path)
+    assert open_source(f"ours:{tmp_path}").card.music == card.music
 
 
 def test_other_models_are_refused(music_release, text_release):
