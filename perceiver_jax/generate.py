@@ -15,6 +15,7 @@ Either way each step is the model's own call on `window`'s tokens and latents.
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from jax import lax
 
 from perceiver_jax.core.cache import Cache
 from perceiver_jax.errors import UserError
+from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
 from perceiver_jax.typing import Array, Key
 
@@ -80,7 +82,7 @@ def generate(
     prompts: Sequence[Any],
     *,
     max_new_tokens: int,
-    num_latents: int = 1,
+    num_latents: int | None = None,
     sampling: Sampling = ANY_TOKEN,
     stop_tokens: Sequence[int] = (),
     refill: Refill = "half",
@@ -94,6 +96,7 @@ def generate(
         max_new_tokens: most tokens for each.
         num_latents: latents that the longest prompt ends with, 1 to `max_latents`; more make the
             model look closer at the prompt's end, and leave fewer steps until they are used up.
+            None: half of `max_latents`, as far as the prompt has tokens, or as many as it needs.
         sampling: how tokens are chosen.
         stop_tokens: a sequence ends with the first of them, which is part of the result.
         refill: what happens when latents are used up, see the head of this file.
@@ -103,8 +106,7 @@ def generate(
         For each prompt its new tokens, without the prompt.
 
     Raises:
-        UserError: an empty prompt, one that is too long, a token out of range, or `num_latents`
-            out of range.
+        UserError: no prompt, an empty or too long one, a token or a number out of range.
     """
     steps = stream(
         model,
@@ -117,7 +119,7 @@ def generate(
         key=key,
         at_once=CHUNK,
     )
-    tokens = np.concatenate([np.zeros((len(prompts), 0), np.int32), *steps], axis=1)
+    tokens = np.concatenate(list(steps), axis=1)
     return [_until_stop(row, stop_tokens) for row in tokens]
 
 
@@ -126,7 +128,7 @@ def stream(
     prompts: Sequence[Any],
     *,
     max_new_tokens: int,
-    num_latents: int = 1,
+    num_latents: int | None = None,
     sampling: Sampling = ANY_TOKEN,
     stop_tokens: Sequence[int] = (),
     refill: Refill = "half",
@@ -137,8 +139,14 @@ def stream(
 
     Ends when every sequence had a stop token; what follows a stop token means nothing.
     """
-    tokens, mask = _left_padded(prompts)
-    _check(model, tokens, mask, num_latents, max_new_tokens)
+    if max_new_tokens < 1 or at_once < 1:
+        raise UserError(f"max_new_tokens={max_new_tokens} and at_once={at_once} must be 1 or more")
+    if refill not in typing.get_args(Refill):
+        raise UserError(f"refill={refill!r} is not valid; it takes 'half' or 'every'")
+    tokens, mask = _left_padded(prompts, model.config.vocab_size)
+    if num_latents is None:
+        num_latents = _usual_num_latents(model.config, tokens.shape[1])
+    _check(model.config, tokens.shape[1], num_latents)
     return _stream(
         model,
         tokens,
@@ -250,27 +258,41 @@ def _decode(model, state: _State, cache: Cache, num_steps, *, sampling, stop, si
     return tuple(result)
 
 
-def _left_padded(prompts: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _left_padded(prompts: Sequence[Any], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     """[B, n] int32 ids and their mask, filled up on the left."""
-    if not prompts:
+    if not len(prompts):
         raise UserError("there is no prompt; give one or more")
-    for i, prompt in enumerate(prompts):
-        if not len(prompt):
-            raise UserError(f"prompt {i} is empty; give at least one token to begin with")
-    longest = max(len(prompt) for prompt in prompts)
-    ids = np.zeros((len(prompts), longest), np.int32)
-    mask = np.zeros(ids.shape, bool)
-    for row, cells, prompt in zip(ids, mask, prompts, strict=True):
-        row[longest - len(prompt) :], cells[longest - len(prompt) :] = prompt, True
-    return ids, mask
+    rows = [_ids_of(prompt, i, vocab_size) for i, prompt in enumerate(prompts)]
+    longest = max(map(len, rows))
+    ids = np.stack([np.pad(row, (longest - len(row), 0)) for row in rows])
+    return ids, np.arange(longest)[None] >= longest - np.array([[len(row)] for row in rows])
 
 
-def _check(
-    model: Any, tokens: np.ndarray, mask: np.ndarray, num_latents: int, max_new_tokens: int
-) -> None:
-    config, num_tokens = model.config, tokens.shape[1]
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens={max_new_tokens} must be 1 or more")
+def _ids_of(prompt: Any, i: int, vocab_size: int) -> np.ndarray:
+    ids = np.asarray(prompt)
+    if ids.ndim == 1 and not len(ids):
+        raise UserError(f"prompt {i} is empty; give at least one token to begin with")
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise UserError(
+            f"prompt {i} is {prompt!r:.60}, not a sequence of token ids; prompts look like "
+            "[[1, 2, 3], [4, 5]]"
+        )
+    wrong = ids[(ids < 0) | (ids >= vocab_size)]
+    if len(wrong):
+        raise UserError(
+            f"prompt {i} has token {wrong[0]}, the model knows 0 to {vocab_size - 1}; was it made "
+            "with another tokenizer?"
+        )
+    return ids.astype(np.int32)
+
+
+def _usual_num_latents(config: CausalSequenceConfig, num_tokens: int) -> int:
+    """Half of the latents, as after a refill, or as many as a prompt of that length needs."""
+    needed = num_tokens - (config.max_seq_len - config.max_latents)
+    return min(max(min(max(1, config.max_latents // 2), num_tokens), needed), config.max_latents)
+
+
+def _check(config: CausalSequenceConfig, num_tokens: int, num_latents: int) -> None:
     if not 1 <= num_latents <= config.max_latents:
         raise UserError(
             f"num_latents={num_latents} is not between 1 and max_latents={config.max_latents} of "
@@ -287,12 +309,6 @@ def _check(
             f"a prompt of {num_tokens:,} tokens with num_latents={num_latents} has a prefix longer "
             f"than {most:,}, which is max_seq_len={config.max_seq_len:,} less max_latents="
             f"{config.max_latents:,}; give num_latents={num_tokens - most} or more"
-        )
-    wrong = tokens[mask & ((tokens < 0) | (tokens >= config.vocab_size))]
-    if len(wrong):
-        raise UserError(
-            f"the prompt has token {wrong[0]}, the model knows 0 to {config.vocab_size - 1}; was "
-            "it made with another tokenizer?"
         )
 
 

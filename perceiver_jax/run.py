@@ -60,7 +60,6 @@ def generate_text(options: argparse.Namespace) -> None:
     from perceiver_jax.sampling import Sampling
 
     texts = gather_texts(options.text, options.file, options.lines)
-    generation = TextGeneration(open_source(options.source), options.tokenizer)
     settings = {
         "max_new_tokens": options.max_new_tokens,
         "num_latents": options.num_latents,
@@ -70,6 +69,7 @@ def generate_text(options: argparse.Namespace) -> None:
         "refill": options.refill,
         "seed": options.seed,
     }
+    generation = TextGeneration(open_source(options.source), options.tokenizer)
     if len(texts) == 1:
         pieces = generation.stream(texts[0], **settings)
         first = next(pieces, "")
@@ -137,7 +137,8 @@ def add_generation_arguments(task: argparse.ArgumentParser) -> None:
     task.add_argument(
         "--num-latents",
         type=positive,
-        help="latents to begin with, the last tokens of the prompt (default: as few as it allows)",
+        help="latents to begin with, the last tokens of the prompt and no more than it has "
+        "(default: half of the model's, or what a long prompt needs)",
     )
     task.add_argument(
         "--temperature",
@@ -156,7 +157,7 @@ def add_generation_arguments(task: argparse.ArgumentParser) -> None:
         help="when latents are used up, keep the newer half and go on with a cache, or compute all "
         "anew at every token (default: half)",
     )
-    task.add_argument("--seed", type=int, default=0, help="of the random choice (default: 0)")
+    task.add_argument("--seed", type=seed, default=0, help="of the random choice (default: 0)")
 
 
 def _shown(text: str) -> str:
@@ -211,6 +212,13 @@ def add_music_arguments(task: argparse.ArgumentParser) -> None:
 def add_top_argument(task: argparse.ArgumentParser, top: int, what: str) -> None:
     """How many results are shown."""
     task.add_argument("--top", type=positive, default=top, help=f"how many {what} (default: {top})")
+
+
+def seed(text: str) -> int:
+    """A whole number of 32 bits, for argparse."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 to 2**32 - 1")
+    return int(text)
 
 
 def positive(text: str) -> int:

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -32,26 +33,30 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self):
-        if self.temperature < 0.0:
-            raise UserError(f"temperature={self.temperature} must be 0 (greedy) or more")
+        if not 0.0 <= self.temperature < math.inf:
+            raise UserError(
+                f"temperature={self.temperature} must be 0 (greedy) or more, and finite"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top_k={self.top_k} must be 1 or more, or left out for all tokens")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise UserError(f"top_p={self.top_p} is not in (0, 1]")
 
     def __call__(self, logits: Array, key: Key) -> Array:
-        """[B, V] logits → [B] token ids."""
+        """[B, V] logits → [B] token ids, each drawn by its place in the batch and nothing else."""
         if self.temperature == 0.0:
             return logits.argmax(-1)
-        return jax.random.categorical(key, self.restricted(logits))
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(logits)))
+        return jax.vmap(jax.random.categorical)(keys, self.restricted(logits))
 
     def restricted(self, logits: Array) -> Array:
-        """[B, V] logits → those to draw from, -inf where a token is left out.
+        """[B, V] logits → those to draw from, the best at 0, -inf where a token is left out.
 
         Source: Holtzman et al., "The Curious Case of Neural Text Degeneration" §3.1; perceiver-ar
         `sample_utils`.
         """
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / self.temperature
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = (logits - logits.max(-1, keepdims=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
             logits = jnp.where(logits >= least, logits, -jnp.inf)

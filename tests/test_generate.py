@@ -106,13 +106,41 @@ def test_a_stream_ends_when_every_sequence_has(model):
     assert len(list(stream(model, [prompt(5)], **settings))) <= 3
 
 
+def test_arrays_are_prompts_as_well(model):
+    settings = {"max_new_tokens": 5, "sampling": GREEDY}
+    wanted = generate(model, [[1, 2, 3], [4, 5, 6]], **settings)
+    got = generate(model, np.array([[1, 2, 3], [4, 5, 6]]), **settings)
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("length, wanted", [(1, 1), (2, 2), (10, 3), (16, 3), (18, 4), (20, 6)])
+def test_a_prompt_begins_with_half_of_the_latents_or_as_many_as_it_needs(model, length, wanted):
+    settings = {"max_new_tokens": 12, "sampling": WILD}
+    usual = generate(model, [prompt(length)], **settings)
+    asked = generate(model, [prompt(length)], num_latents=wanted, **settings)
+    np.testing.assert_array_equal(usual, asked)
+
+
+def test_a_row_is_drawn_by_its_place_alone(model):
+    alone = generate(model, [prompt(5)], max_new_tokens=9, sampling=WILD)
+    among = generate(model, [prompt(5), prompt(5, 1)], max_new_tokens=9, sampling=WILD)
+    np.testing.assert_array_equal(alone[0], among[0])
+    twice = generate(model, [prompt(5), prompt(5)], max_new_tokens=9, sampling=WILD)
+    assert twice[0].tolist() != twice[1].tolist()
+
+
+def test_pieces_of_no_tokens_are_refused(model):
+    with pytest.raises(UserError, match="at_once=0"):
+        stream(model, [[1]], max_new_tokens=3, at_once=0)
+
+
 def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
     tokens = [prompt(5)] * 4000
     first = [int(row[0]) for row in generate(model, tokens, max_new_tokens=1)]
     again = [int(row[0]) for row in generate(model, tokens, max_new_tokens=1)]
     other = generate(model, tokens, max_new_tokens=1, key=jax.random.key(1))
     assert first == again != [int(row[0]) for row in other]
-    logits = model(jnp.asarray([tokens[0]]), num_latents=1)[0, -1]
+    logits = model(jnp.asarray([tokens[0]]), num_latents=LATENTS // 2)[0, -1]
     frequencies = np.bincount(first, minlength=VOCAB) / len(first)
     np.testing.assert_allclose(frequencies, jax.nn.softmax(logits), atol=0.03)
 
@@ -126,7 +154,12 @@ def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
         ([[1] * 16], {"num_latents": 1}, "give num_latents=2 or more"),
         ([[1]], {"num_latents": 7}, "num_latents=7 is not between 1 and max_latents=6"),
         ([[1]], {"max_new_tokens": 0}, "max_new_tokens=0"),
-        ([[1, VOCAB]], {}, "token 23, the model knows 0 to 22"),
+        ([[1, VOCAB]], {}, "prompt 0 has token 23, the model knows 0 to 22"),
+        ([[1], [2**40]], {}, "prompt 1 has token 1099511627776"),
+        ([1, 2], {}, "prompt 0 is 1, not a sequence of token ids"),
+        (["abc"], {}, "prompt 0 is 'abc', not a sequence"),
+        ([[1.5]], {}, "not a sequence of token ids"),
+        ([[1]], {"refill": "all"}, "refill='all'"),
     ],
 )
 def test_what_cannot_be_continued_is_refused(model, prompts, fields, message):

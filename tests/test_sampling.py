@@ -39,8 +39,14 @@ def test_temperature_divides_logits_before_the_cut():
     sampling = Sampling(temperature=2.0, top_p=0.5)
     flat = np.sqrt(PROBABILITIES[0]) / np.sqrt(PROBABILITIES[0]).sum()
     assert flat[0] < 0.5 <= flat[0] + flat[2]
-    np.testing.assert_allclose(sampling.restricted(LOGITS)[0, 0], LOGITS[0, 0] / 2, rtol=1e-6)
+    difference = sampling.restricted(LOGITS)[0, 0] - sampling.restricted(LOGITS)[0, 2]
+    np.testing.assert_allclose(difference, (LOGITS[0, 0] - LOGITS[0, 2]) / 2, rtol=1e-6)
     assert np.isfinite(sampling.restricted(LOGITS)[0]).sum() == 2
+
+
+def test_a_temperature_near_zero_is_greedy():
+    drawn = Sampling(temperature=1e-42)(LOGITS.astype(jnp.float32), jax.random.key(0))
+    assert drawn.tolist() == [0, 3]
 
 
 def test_draws_follow_the_probabilities_that_are_left():
@@ -51,7 +57,14 @@ def test_draws_follow_the_probabilities_that_are_left():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"temperature": -0.1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}]
+    "fields",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+    ],
 )
 def test_values_that_mean_nothing_are_refused(fields):
     with pytest.raises(UserError, match=next(iter(fields))):

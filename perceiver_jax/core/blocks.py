@@ -26,9 +26,14 @@ SCORES_IN_CACHE = 2**20
 """Scores that a pair of blocks may have over its examples and heads, if blocks can be so small."""
 
 
+def one_cpu() -> bool:
+    """Whether a CPU is the only device."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
 def num_parts() -> int:
-    """Parts that are worth while here: cores of a CPU that is the only device, else one."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+    """Parts that are worth while here: the cores of a CPU that is the only device, else one."""
+    if not one_cpu():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -81,10 +86,9 @@ class Blocks:
         """What suits [B, N, H, K] queries, [B, M, H, K] keys and this machine."""
         batch, num_queries, heads, _ = q.shape
         num_keys = k.shape[1]
-        wanted = num_parts()
-        parts = _parts(batch, heads, wanted)
+        parts = _parts(batch, heads, num_parts())
         part = parts[0][0]
-        at_least = batch if wanted == 1 else 1
+        at_least = 1 if one_cpu() else batch
         scores = SCORES_IN_CACHE // (at_least * part.num_heads)
         keys = _block_size(num_keys, scores // min(num_queries, MAX_BLOCK))
         queries = _block_size(num_queries, scores // keys)

@@ -1,7 +1,7 @@
 """Attention in blocks of queries and keys: what `attend` computes, without its matrix of weights.
 
 - A running softmax over blocks of keys. Scores exist for one pair of blocks at a time, so memory
-  does not grow with the number of keys.
+  does not grow with the number of keys, but for their gradients, which parts put together.
 - The gradient is written by hand: it keeps the result and each query's log-sum-exp, and computes
   the scores again, pair by pair. It can be differentiated in reverse only, causal attention once.
 - Causal queries stand at the end of the keys, as the latents of Perceiver AR do. Blocks of keys

@@ -84,7 +84,13 @@ class PerceiverARConfig(LayerOptions):
                 f"between 0 and num_self_attention_layers={layers}, nor -1 for all"
             )
         turned = self.rotary_channels
-        if turned is not None and (turned % 2 or turned > self.num_channels // self.num_heads):
+        for name in ("cross_attention_widening_factor", "self_attention_widening_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.max_latents < 1:
+            raise ValueError(f"max_latents={self.max_latents} must be 1 or more")
+        per_head = self.num_channels // self.num_heads
+        if turned is not None and (turned % 2 or not 0 <= turned <= per_head):
             raise ValueError(
                 f"rotary_channels={turned} must be even, and no more than the "
                 f"{self.num_channels // self.num_heads} channels of a head"
@@ -217,10 +223,12 @@ class PerceiverAR(Recordable):
             [B, num_latents, vocab_size] logits. Those at padding mean nothing.
 
         Raises:
-            ValueError: more latents than the model has or positions are given, or a prefix longer
-                than its context leaves room for.
+            ValueError: more latents than the model has or positions are given, a prefix longer than
+                its context leaves room for, or a mask that does not go with the ids.
         """
-        num_latents = self._check(ids, num_latents)
+        ids = jnp.asarray(ids)
+        input_mask = None if input_mask is None else jnp.asarray(input_mask)
+        num_latents = self._check(ids, input_mask, num_latents)
         prefix_key, cross_key, block_key = split(key, 3)
         x, positions, mask = self._embed(ids, input_mask)
         tape.stage("inputs", x)
@@ -335,8 +343,21 @@ class PerceiverAR(Recordable):
         )
         return self._predict(hidden)[:, 0], hidden, cache
 
-    def _check(self, ids: Array, num_latents: int | None) -> int:
+    def _check(self, ids: Array, input_mask: Array | None, num_latents: int | None) -> int:
         """How many latents there are, if they and the prefix fit."""
+        if ids.ndim != 2 or not ids.shape[1]:
+            raise ValueError(
+                f"ids of shape {tuple(ids.shape)} are no batch of sequences; give [batch, tokens], "
+                "with at least one token"
+            )
+        if input_mask is not None and (
+            input_mask.dtype != bool or input_mask.shape not in (ids.shape, (1, ids.shape[1]))
+        ):
+            raise ValueError(
+                f"input_mask of shape {tuple(input_mask.shape)} and type {input_mask.dtype} does "
+                f"not go with ids of shape {tuple(ids.shape)}; give bool of the same shape, True "
+                "on tokens"
+            )
         most, context = self.settings.max_latents, self.input_adapter.max_seq_len
         num_tokens = ids.shape[-1]
         if num_latents is None:

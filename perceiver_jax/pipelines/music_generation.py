@@ -64,7 +64,7 @@ class MusicGeneration:
             notes: what to continue; of more than the model takes, the end is seen.
             only_continuation: leave the given notes out, and begin where the last of them ends.
             max_new_tokens: events that the model adds; a note is two and more of them.
-            num_latents: latents to begin with; None: as few as the notes allow, at least 1.
+            num_latents: latents to begin with; None: as in `generate`.
             sampling: how events are chosen; padding never is.
             refill: what happens when latents are used up, see `generate`.
             seed: of the choice.
@@ -84,7 +84,7 @@ class MusicGeneration:
             self.model,
             [prompt],
             max_new_tokens=max_new_tokens,
-            num_latents=self._num_latents(len(prompt), num_latents),
+            num_latents=num_latents,
             sampling=EventSampling(**dataclasses.asdict(sampling)),
             refill=refill,
             key=jax.random.key(seed),
@@ -97,11 +97,6 @@ class MusicGeneration:
                 "another seed"
             )
         return piece
-
-    def _num_latents(self, num_events: int, asked: int | None) -> int:
-        if asked is not None:
-            return asked
-        return max(1, num_events - (self.config.max_seq_len - self.config.max_latents))
 
 
 def _velocity_at_the_end(events: np.ndarray) -> np.ndarray:

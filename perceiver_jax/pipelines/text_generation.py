@@ -49,7 +49,7 @@ class TextGeneration:
         Args:
             texts: what to continue; of a text longer than the model takes, its end is seen.
             max_new_tokens: most tokens of each.
-            num_latents: latents to begin with; None: as few as the texts allow, at least 1.
+            num_latents: latents to begin with; None: as in `generate`.
             sampling: how tokens are chosen.
             stop_tokens: ids of tokens that end a text, which they are no part of.
             refill: what happens when latents are used up, see `generate`.
@@ -63,7 +63,7 @@ class TextGeneration:
             self.model,
             prompts,
             max_new_tokens=max_new_tokens,
-            num_latents=self._num_latents(prompts, num_latents),
+            num_latents=num_latents,
             sampling=sampling,
             stop_tokens=stop_tokens,
             refill=refill,
@@ -90,24 +90,25 @@ class TextGeneration:
             self.model,
             prompts,
             max_new_tokens=max_new_tokens,
-            num_latents=self._num_latents(prompts, num_latents),
+            num_latents=num_latents,
             sampling=sampling,
             refill=refill,
             key=jax.random.key(seed),
         )
-        decode, tokens, shown = self.reader.tokenizer.decode, [], ""
+        tokens, shown, whole = [], 0, ""
         for step in steps:
             tokens += step[0].tolist()
-            text = decode(tokens)
+            whole = self.reader.tokenizer.decode(tokens)
             # A character that is not whole yet is waited for.
-            if text.startswith(shown) and not text.endswith("\ufffd"):
-                yield text[len(shown) :]
-                shown = text
-        rest = decode(tokens)
-        if rest.startswith(shown) and rest != shown:
-            yield rest[len(shown) :]
+            if not whole.endswith("\ufffd"):
+                yield whole[shown:]
+                shown = len(whole)
+        if shown < len(whole):
+            yield whole[shown:]
 
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        if isinstance(texts, str) or not texts:
+            raise UserError("give a list of texts, with at least one")
         prompts = []
         for text in texts:
             tokens = self.reader.tokenizer.encode(text)
@@ -115,9 +116,3 @@ class TextGeneration:
                 raise UserError(f"{text!r} has no tokens to begin with; give some text")
             prompts.append(tokens[-self.config.max_seq_len :])
         return prompts
-
-    def _num_latents(self, prompts: Sequence[Sequence[int]], asked: int | None) -> int:
-        if asked is not None:
-            return asked
-        longest = max(map(len, prompts))
-        return max(1, longest - (self.config.max_seq_len - self.config.max_latents))

@@ -36,10 +36,12 @@ NOT_THE_FUNCTION = (
     "unroll",
     "masked_rows",
     "mask_queries",
+    "max_latents",
 )
-"""Fields of an encoder or a decoder that parameters carry over to any value of.
+"""Fields of a model or of its halves that parameters carry over to any value of.
 
-The last two say what padding gets, which nothing is trained on.
+`masked_rows` and `mask_queries` say what padding gets, which nothing is trained on; how many
+latents predict is chosen at each call.
 """
 
 
@@ -121,8 +123,10 @@ def _config_differences(there: AnyModelConfig, here: AnyModelConfig, part: str) 
         yield f"model: a {type(there).__name__} there, a {type(here).__name__} here"
     elif not (isinstance(there, PerceiverConfig) and isinstance(here, PerceiverConfig)):
         if part == "encoder":
-            yield f"model: a {type(here).__name__} has no encoder of its own"
-        yield from _field_differences("model", there, here)
+            yield f"model: a {type(here).__name__} has no encoder of its own; take all of it, with "
+            yield "  --config.pretrained.part=model"
+        else:
+            yield from _field_differences("model", there, here)
     else:
         for name in ("num_latents", "num_latent_channels"):
             if getattr(there, name) != getattr(here, name):

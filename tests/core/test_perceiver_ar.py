@@ -187,6 +187,8 @@ def test_what_does_not_fit_is_refused(model, num_tokens, num_latents, message):
         ({"num_self_attention_rotary_layers": 4}, "not between 0 and"),
         ({"rotary_channels": 3}, "rotary_channels=3 must be even"),
         ({"num_channels": 12}, "set rotary_channels to an even number"),
+        ({"rotary_channels": -2}, "rotary_channels=-2"),
+        ({"cross_attention_widening_factor": 0}, "cross_attention_widening_factor=0"),
         ({"rotary_channels": 10}, "no more than the 8 channels"),
         ({"cross_attention_dropout": 1.0}, "not a rate"),
         ({"max_latents": 21}, "max_latents=21 is not between 1 and max_seq_len=20"),
@@ -195,6 +197,21 @@ def test_what_does_not_fit_is_refused(model, num_tokens, num_latents, message):
 def test_configs_that_make_no_model_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         small(**fields)
+
+
+@pytest.mark.parametrize(
+    "ids, mask, message",
+    [
+        (np.zeros(4, int), None, r"ids of shape \(4,\)"),
+        (np.zeros((1, 0), int), None, "at least one token"),
+        (np.zeros((1, 4), int), np.ones(4, bool), r"input_mask of shape \(4,\)"),
+        (np.zeros((1, 4), int), np.ones((1, 5), bool), r"input_mask of shape \(1, 5\)"),
+        (np.zeros((1, 4), int), np.ones((1, 4)), "type float"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_refused(model, ids, mask, message):
+    with pytest.raises(ValueError, match=message):
+        model(ids, mask)
 
 
 def test_memory_of_a_long_prefix_is_that_of_its_tokens_not_of_scores():

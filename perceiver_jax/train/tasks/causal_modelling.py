@@ -84,6 +84,10 @@ class CausalModelling:
         tokenizer = open_tokenizer(data)
         for sample in self.predict_samples:
             length = len(tokenizer.encode(sample))
+            if not length:
+                raise UserError(
+                    f"predict_samples has {sample!r}, which has no tokens to begin with"
+                )
             if length > model.max_seq_len:
                 raise UserError(
                     f"predict_samples has a text of {length:,} tokens, the model takes "
@@ -139,13 +143,10 @@ class CausalModelling:
     def _continued(
         self, model: Model, prompts: Sequence[Any], sampling: Sampling
     ) -> list[np.ndarray]:
-        config = cast(CausalSequenceModel, model).config
-        longest = max(map(len, prompts))
         return generate(
             model,
             prompts,
             max_new_tokens=self.predict_tokens,
-            num_latents=max(1, longest - (config.max_seq_len - config.max_latents)),
             sampling=sampling,
             key=jax.random.key(0),
         )
