@@ -1,4 +1,4 @@
-"""The causal language model of UTF-8 bytes on WikiText-103: 30.6M parameters.
+"""The causal language model of UTF-8 bytes on WikiText-103: 30,563,078 parameters.
 
 python -m perceiver_jax.train.main --config=configs/clm_bytes.py --workdir=runs/clm_bytes
 
@@ -36,6 +36,7 @@ def get_config(variant: str | None = None):
                 random_shift=True,
             ),
             optimizer=OptimizerConfig(
+                name="adam",
                 learning_rate=2e-4,
                 schedule="cosine",
                 warmup_steps=0 if smoke else 200,

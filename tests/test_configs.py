@@ -15,6 +15,8 @@ from perceiver_jax.train.metrics import read_rows
 
 CONFIGS = list(shipped_configs())
 COUNTS = {
+    "clm_bytes": 30_563_078,
+    "clm_c4": 453_950_720,
     "imagenet_a": 48_440_627,
     "imagenet_learned": 62_255_848,
     "imagenet_conv": 48_646_522,
