@@ -45,7 +45,7 @@ class Window:
     Attributes:
         first: first token that it still sees, of those so far.
         num_latents: latents at the end of them.
-        num_steps: tokens that can be made from this cache.
+        num_steps: tokens that can be made from there.
     """
 
     first: int
@@ -176,6 +176,7 @@ def _stream(
 ) -> Iterator[np.ndarray]:
     context, most = model.config.max_seq_len, model.config.max_latents
     begins_with: int | None = num_latents
+    choice: dict[str, Any] = {"sampling": sampling, "stop": stop_tokens}
     finished = jnp.zeros(len(tokens), bool)
     num_made = 0
     while num_made < max_new_tokens:
@@ -184,77 +185,78 @@ def _stream(
         )
         begins_with = None
         left = min(seen.num_steps, max_new_tokens - num_made)
-        ids, cells = _padded_window(tokens, mask, seen, context)
-        logits, cache = _prefill(
+        state, cache = _begin(
             model,
-            ids,
-            cells,
+            *_padded_window(tokens, mask, seen, context),
+            key,
+            finished,
             num_latents=seen.num_latents,
-            num_steps=min(seen.num_steps, _next_power_of_two(left)),
+            num_steps=min(seen.num_steps, _next_power_of_two(left)) - 1,
+            **choice,
         )
-        state = _State(logits, key, finished)
-        while left:
-            num_steps = min(left, at_once)
-            state, cache, made = _decode(
-                model,
-                state,
-                cache,
-                num_steps,
-                sampling=sampling,
-                stop=stop_tokens,
-                size=at_once,
-            )
-            new = np.asarray(made)[:, :num_steps]
+        new = np.asarray(state.token)[:, None]
+        while True:
             tokens = np.concatenate([tokens, new], axis=1)
             mask = np.concatenate([mask, np.ones(new.shape, bool)], axis=1)
-            num_made, left = num_made + num_steps, left - num_steps
+            num_made, left = num_made + new.shape[1], left - new.shape[1]
             yield new
             if np.asarray(state.finished).all():
                 return
+            if not left:
+                break
+            num_steps = min(left, at_once)
+            state, cache, made = _go_on(model, state, cache, num_steps, size=at_once, **choice)
+            new = np.asarray(made)[:, :num_steps]
         key, finished = state.key, state.finished
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("logits", "key", "finished"),
+    data_fields=("token", "key", "finished"),
     meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """Between two steps: logits [B, V] of the next token, and which sequences [B] have ended."""
+    """After a step: the token [B] that was chosen, and which sequences [B] have ended."""
 
-    logits: Array
+    token: Array
     key: Key
     finished: Array
 
+    @classmethod
+    def of(cls, logits, key, finished, *, sampling, stop) -> "_State":
+        """Chooses a token from logits [B, V]."""
+        key, now = jax.random.split(key)
+        token = sampling(logits, now).astype(jnp.int32)
+        for one in stop:
+            finished = finished | (token == one)
+        return cls(token, key, finished)
 
-@functools.partial(jax.jit, static_argnames=("num_latents", "num_steps"))
-def _prefill(model, ids, mask, *, num_latents, num_steps):
+
+@functools.partial(jax.jit, static_argnames=("num_latents", "num_steps", "sampling", "stop"))
+def _begin(model, ids, mask, key, finished, *, num_latents, num_steps, sampling, stop):
+    """The first token after a window, and a cache with room for so many more."""
     logits, _, cache = model.prefill(ids, mask, num_latents=num_latents, num_steps=num_steps)
-    return logits, cache
+    return _State.of(logits, key, finished, sampling=sampling, stop=stop), cache
 
 
 @functools.partial(jax.jit, static_argnames=("sampling", "stop", "size"), donate_argnames="cache")
-def _decode(model, state: _State, cache: Cache, num_steps, *, sampling, stop, size):
+def _go_on(model, state: _State, cache: Cache, num_steps, *, sampling, stop, size):
     """Some steps: the new state and cache, and tokens [B, size] of which the first are new."""
     made = jnp.zeros((len(state.finished), size), jnp.int32)
 
-    def goes_on(carry):
+    def unfinished(carry):
         i, state, _, _ = carry
         return (i < num_steps) & ~state.finished.all()
 
     def step(carry):
         i, state, cache, made = carry
-        key, now = jax.random.split(state.key)
-        token = sampling(state.logits, now).astype(jnp.int32)
-        made = lax.dynamic_update_slice_in_dim(made, token[:, None], i, axis=1)
-        finished = state.finished
-        for one in stop:
-            finished = finished | (token == one)
-        logits, _, cache = model.step(token, cache)
-        return i + 1, _State(logits, key, finished), cache, made
+        logits, _, cache = model.step(state.token, cache)
+        state = _State.of(logits, state.key, state.finished, sampling=sampling, stop=stop)
+        made = lax.dynamic_update_slice_in_dim(made, state.token[:, None], i, axis=1)
+        return i + 1, state, cache, made
 
-    _, *result = lax.while_loop(goes_on, step, (0, state, cache, made))
+    _, *result = lax.while_loop(unfinished, step, (0, state, cache, made))
     return tuple(result)
 
 
