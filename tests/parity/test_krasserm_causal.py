@@ -19,8 +19,10 @@ from interop.references import ReferenceMissing
 from interop.references import krasserm as reference
 from interop.references.torch_stages import load_arrays
 from perceiver_jax import models, params
+from perceiver_jax.generate import generate
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.params import Skeleton
+from perceiver_jax.sampling import GREEDY
 from tests.parity import torch_models
 from tests.parity.comparison import (
     QUICK_COMPILATION,
@@ -238,6 +240,25 @@ def test_steps_from_the_cache(torch_float64, name):
     print(f"largest error of {NUM_NEW + 1} steps: {max(errors):.1e}")
     assert len(errors) == 4 * (NUM_NEW + 1)
     assert max(errors) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["as for bytes", "as for music", "twelve layers"])
+def test_greedy_continuations(torch_float64, name):
+    """The same ids as its model makes in a loop, until the latents are used up."""
+    import torch
+
+    pair, inputs = make_pair(name), make_inputs(6, NUM_LATENTS)
+    ids, mask = inputs["ids"], inputs["input_mask"]
+    prompts = [row[there] for row, there in zip(ids, mask, strict=True)]
+    with torch.no_grad():
+        for _ in range(NUM_NEW + 1):
+            theirs = their_outputs(pair.model, {"ids": ids, "input_mask": mask}, NUM_LATENTS)
+            new = theirs.logits[:, -1:].argmax(-1).numpy().astype(np.int32)
+            ids, mask = np.append(ids, new, axis=1), np.pad(mask, ((0, 0), (0, 1)), mode="edge")
+    made = generate(
+        pair.ours, prompts, max_new_tokens=NUM_NEW + 1, num_latents=NUM_LATENTS, sampling=GREEDY
+    )
+    np.testing.assert_array_equal(made, ids[:, NUM_TOKENS:])
 
 
 @pytest.mark.parametrize("name", ["as for bytes", "as for music"])
