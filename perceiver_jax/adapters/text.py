@@ -54,19 +54,31 @@ class TokenInputAdapter(nnx.Module):
             self.position_embedding = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
 
     def __call__(
-        self,
-        inputs: Array,
-        input_mask: Array | None = None,
-        *,
-        positions: Array | None = None,
-        key: Key | None = None,
+        self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
     ) -> Tokens:
         """[B, M] ids → tokens of M elements; ids are not checked, as that would take a transfer.
 
-        Positions are [B or 1, M] integers; None counts from the left.
-
         Raises:
             ValueError: the ids are no integers of shape [B, M], or more than the model takes.
+        """
+        ids = self.checked(inputs)
+        content = self.token_embedding[...][ids]
+        if self.abs_pos_emb:
+            content = content + self.position_embedding[...][None, : ids.shape[1]]
+        return Tokens(content=content, mask=input_mask)
+
+    def embed(self, ids: Array, positions: Array) -> Array:
+        """[B, M] ids at positions [B or 1, M] → [B, M, C]."""
+        content = self.token_embedding[...][ids]
+        if not self.abs_pos_emb:
+            return content
+        return content + self.position_embedding[...][positions]
+
+    def checked(self, inputs: Array) -> Array:
+        """The inputs as ids [B, M], if the model takes them.
+
+        Raises:
+            ValueError: they are no integers of shape [B, M], or more than the model takes.
         """
         ids = jnp.asarray(inputs)
         if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
@@ -74,18 +86,12 @@ class TokenInputAdapter(nnx.Module):
                 f"inputs of shape {tuple(ids.shape)} and type {ids.dtype} are no token ids; give "
                 "[batch, tokens] integers, as a tokenizer makes them"
             )
-        num_tokens = ids.shape[1]
-        if num_tokens > self.max_seq_len:
+        if ids.shape[1] > self.max_seq_len:
             raise ValueError(
-                f"{num_tokens:,} tokens are more than this model takes, which is max_seq_len="
+                f"{ids.shape[1]:,} tokens are more than this model takes, which is max_seq_len="
                 f"{self.max_seq_len:,}; cut the text, or divide it into windows"
             )
-        content = self.token_embedding[...][ids]
-        if self.abs_pos_emb and positions is None:
-            content = content + self.position_embedding[...][None, :num_tokens]
-        elif self.abs_pos_emb:
-            content = content + self.position_embedding[...][positions]
-        return Tokens(content=content, mask=input_mask)
+        return ids
 
 
 class TiedLogits(nnx.Module):

@@ -226,7 +226,7 @@ class PerceiverAR(Recordable):
             ValueError: more latents than the model has or positions are given, a prefix longer than
                 its context leaves room for, or a mask that does not go with the ids.
         """
-        ids = jnp.asarray(ids)
+        ids = self.input_adapter.checked(ids)
         input_mask = None if input_mask is None else jnp.asarray(input_mask)
         num_latents = self._check(ids, input_mask, num_latents)
         prefix_key, cross_key, block_key = split(key, 3)
@@ -320,7 +320,7 @@ class PerceiverAR(Recordable):
             [B, vocab_size] logits, [B, 1, D] what they are made of, and the cache with the token.
         """
         positions = cache.mask.sum(1, keepdims=True)
-        x = self.input_adapter(ids[:, None], positions=positions).dense()
+        x = self.input_adapter.embed(ids[:, None], positions)
         rotation = self._rotation(positions)
         mask = cache.mask.at[:, cache.num_tokens].set(True)
         latent_mask = cache.latent_mask.at[:, cache.num_latents].set(True)
@@ -345,11 +345,8 @@ class PerceiverAR(Recordable):
 
     def _check(self, ids: Array, input_mask: Array | None, num_latents: int | None) -> int:
         """How many latents there are, if they and the prefix fit."""
-        if ids.ndim != 2 or not ids.shape[1]:
-            raise ValueError(
-                f"ids of shape {tuple(ids.shape)} are no batch of sequences; give [batch, tokens], "
-                "with at least one token"
-            )
+        if not ids.shape[1]:
+            raise ValueError("there is no token to predict from; give at least one")
         if input_mask is not None and (
             input_mask.dtype != bool or input_mask.shape not in (ids.shape, (1, ids.shape[1]))
         ):
@@ -364,7 +361,7 @@ class PerceiverAR(Recordable):
             num_latents = min(most, num_tokens)
         self._check_latents(num_tokens, num_latents)
         prefix = num_tokens - num_latents
-        if num_tokens <= context and prefix > context - most:
+        if prefix > context - most:
             raise ValueError(
                 f"a prefix of {prefix:,} positions is longer than {context - most:,}, which is "
                 f"max_seq_len={context:,} less max_latents={most:,}; give num_latents="
@@ -386,7 +383,7 @@ class PerceiverAR(Recordable):
             positions = jnp.arange(ids.shape[1])[None]
         else:
             positions = jnp.maximum(jnp.cumsum(input_mask, axis=1) - 1, 0)
-        return self.input_adapter(ids, positions=positions).dense(), positions, input_mask
+        return self.input_adapter.embed(ids, positions), positions, input_mask
 
     def _rotation(self, positions: Array) -> Rotation | None:
         turned = self.settings.num_turned(embedded=self.input_adapter.abs_pos_emb)

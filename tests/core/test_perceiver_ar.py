@@ -48,10 +48,10 @@ class Embedded:
         self.abs_pos_emb, self.max_seq_len = adapter.abs_pos_emb, adapter.max_seq_len
         self.token_embedding = adapter.token_embedding
 
-    def __call__(self, ids, *, positions):
-        return self
+    def checked(self, ids):
+        return ids
 
-    def dense(self):
+    def embed(self, ids, positions):
         return self.tokens
 
 
@@ -202,8 +202,9 @@ def test_configs_that_make_no_model_are_refused(fields, message):
 @pytest.mark.parametrize(
     "ids, mask, message",
     [
-        (np.zeros(4, int), None, r"ids of shape \(4,\)"),
-        (np.zeros((1, 0), int), None, "at least one token"),
+        (np.zeros(4, int), None, r"inputs of shape \(4,\)"),
+        (np.zeros((1, 4)), None, "type float.* are no token ids"),
+        (np.zeros((1, 0), int), None, "no token to predict from"),
         (np.zeros((1, 4), int), np.ones(4, bool), r"input_mask of shape \(4,\)"),
         (np.zeros((1, 4), int), np.ones((1, 5), bool), r"input_mask of shape \(1, 5\)"),
         (np.zeros((1, 4), int), np.ones((1, 4)), "type float"),

@@ -155,7 +155,9 @@ def many(on_eight_devices, tmp_path_factory):
 def test_eight_devices_compute_the_losses_of_one(single, many, encoder, layout):
     assert many["devices"] == 8
     got = many["losses"][f"{encoder}, {layout}"]
-    np.testing.assert_allclose(got, single[encoder], rtol=1e-6)
+    # Sums over devices round differently, and each step of training adds to that.
+    np.testing.assert_allclose(got[:2], single[encoder][:2], rtol=1e-6)
+    np.testing.assert_allclose(got, single[encoder], rtol=2e-5)
     assert len(set(got)) == STEPS
 
 

@@ -78,14 +78,7 @@ def config(hyperparameters: Mapping[str, Any]) -> CausalSequenceConfig:
             raise ConfigError(f"config has no field '{name}'{suggestion(name, FIELDS)}")
         if name in OURS_BY_THEIRS:
             fields[OURS_BY_THEIRS[name]] = value
-    config = from_dict(CausalSequenceConfig, fields)
-    if _rotary_channels(config) % 2:
-        raise ConfigError(
-            f"num_channels={config.num_channels} in num_heads={config.num_heads} leave "
-            f"{_rotary_channels(config)} channels of a head to turn by position, which this "
-            "library does in pairs; choose an even number"
-        )
-    return config
+    return from_dict(CausalSequenceConfig, fields)
 
 
 def settings(config: AnyModelConfig) -> dict[str, Any]:
