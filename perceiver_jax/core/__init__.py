@@ -7,7 +7,8 @@ from perceiver_jax.core.encoder import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock, SelfAttentionLayer
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.perceiver import Perceiver, PerceiverIO
-from perceiver_jax.core.perceiver_ar import PerceiverAR, PerceiverARConfig
+from perceiver_jax.core.perceiver_ar import PerceiverAR
+from perceiver_jax.core.perceiver_ar_config import PerceiverARConfig
 from perceiver_jax.core.tokens import Tokens
 
 __all__ = [

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_jax.core.perceiver_ar import PerceiverARConfig
+from perceiver_jax.core.perceiver_ar_config import PerceiverARConfig
 from perceiver_jax.models import CausalSequenceConfig, build, causal_bytes, skeleton
 
 VOCAB, M = 11, 10

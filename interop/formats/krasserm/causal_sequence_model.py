@@ -4,6 +4,7 @@
 - Settings are flat, and have the names of ours but for a few.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +70,7 @@ def config(hyperparameters: Mapping[str, Any]) -> CausalSequenceConfig:
     """Our config from the reference's, as a dict of its dataclass.
 
     Raises:
-        ConfigError: a setting that the reference's model does not have, or an odd number of
-            channels to turn.
+        ConfigError: a setting that the reference's model does not have, or that ours refuses.
     """
     fields: dict[str, Any] = {"masked_rows": "uniform"}
     for name, value in hyperparameters.items():
