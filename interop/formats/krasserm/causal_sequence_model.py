@@ -4,7 +4,6 @@
 - Settings are flat, and have the names of ours but for a few.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
