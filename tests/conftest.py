@@ -42,6 +42,16 @@ TINY_ENCODER = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_module_are_dropped():
+    """Each compiled program holds several memory mappings, and Linux allows a process 65,530.
+
+    With those of all modules kept, a run dies of a segmentation fault in the compiler near its end.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def float64():
     """Double precision for the length of a test; arrays made before stay as they are."""
