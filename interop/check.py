@@ -76,7 +76,7 @@ def check(
         format: one of `FORMATS` with a reference implementation.
         source: file, folder or hub id.
         config: of the model, where the files do not tell.
-        batch: `.npz` with `inputs`, or `ids`, as our model's call takes them, and any of
+        batch: `.npz` with `inputs`, as our model's call takes them, and any of
             `FURTHER_ARGUMENTS`; None: seeded noise.
         perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
             shows that the comparison can fail.
@@ -103,7 +103,7 @@ def check(
         # The same again, but for buffers, which files hold in float32: these are made in float64.
         arrays = rows.save(table, ours)
         inputs = example_inputs(config, seed=0)
-        inputs = _inputs(batch, next(iter(inputs))) if batch else inputs
+        inputs = _inputs(batch) if batch else inputs
         inputs = {name: _double(array) for name, array in inputs.items()}
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
@@ -166,14 +166,14 @@ def _doubled(config: AnyModelConfig) -> dict[str, Any]:
     }
 
 
-def _inputs(batch: Path, needed: str) -> dict[str, Any]:
+def _inputs(batch: Path) -> dict[str, Any]:
     """A batch's arrays, those of no axes as numbers."""
     arrays: Mapping[str, np.ndarray] = npz.read(batch)
-    known = (needed, *FURTHER_ARGUMENTS)
+    known = ("inputs", *FURTHER_ARGUMENTS)
     found = {name: array for name, array in arrays.items() if name in known}
-    if needed not in found:
+    if "inputs" not in found:
         raise UserError(
-            f"{batch} has no array '{needed}'; it takes {', '.join(known)}, and has "
+            f"{batch} has no array 'inputs'; it takes {', '.join(known)}, and has "
             f"{', '.join(arrays)}"
         )
     return {name: array if array.ndim else array.item() for name, array in found.items()}

@@ -35,7 +35,7 @@ def example_inputs(config: AnyModelConfig, *, seed: int, batch_size: int = 2) ->
 
     Returns:
         `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
-        `input_mask` of texts; of a causal model `ids`, `input_mask` and the number `num_latents`.
+        `input_mask` of texts; of a causal model also the number `num_latents`.
     """
     rng = np.random.default_rng(seed)
     if isinstance(config, CausalSequenceConfig):
@@ -52,7 +52,7 @@ def _sequences(
     mask = np.ones((batch_size, num_tokens), bool)
     mask[-1, : num_prefix // 2] = False
     return {
-        "ids": rng.integers(config.vocab_size, size=mask.shape, dtype=np.int32),
+        "inputs": rng.integers(config.vocab_size, size=mask.shape, dtype=np.int32),
         "input_mask": mask,
         "num_latents": num_tokens - num_prefix,
     }

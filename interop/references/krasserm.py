@@ -114,15 +114,15 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
     Args:
         model: from `build`.
         inputs: `inputs`, images [B, H, W, c] or token ids [B, M], and perhaps `input_mask` [B, M],
-            True = an element; for a causal model `ids` [B, M], perhaps `input_mask`, its padding
-            on the left, and `num_latents`.
+            True = an element; for a causal model, whose padding is on the left, perhaps
+            `num_latents`.
     """
     import torch
 
     mask = inputs.get("input_mask")
     # The reference's masks are True where there is nothing.
     pad_mask = None if mask is None else torch.from_numpy(~mask)
-    if "ids" in inputs:
+    if hasattr(model, "max_latents"):
         return _causal_stages(model, inputs, pad_mask)
     modules = _modules(model)
     with recording(dict(modules)) as recorded, torch.no_grad():
@@ -143,16 +143,16 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 def _causal_stages(model: Any, inputs: Mapping[str, Any], pad_mask: Any) -> Stages:
     import torch
 
-    num_tokens = inputs["ids"].shape[1]
+    num_tokens = inputs["inputs"].shape[1]
     num_latents = inputs.get("num_latents", min(model.max_latents, num_tokens))
     modules = [
         ("inputs", model.input_adapter),
-        *_layer("cross_attention", model.cross_attention),
+        *_layer("cross_attention/0", model.cross_attention),
         *(m for i, one in enumerate(model.self_attention) for m in _layer(f"block/layer/{i}", one)),
         ("outputs", model.output_adapter),
     ]
     with recording(dict(modules)) as recorded, torch.no_grad():
-        ids = torch.from_numpy(np.array(inputs["ids"]))
+        ids = torch.from_numpy(np.array(inputs["inputs"]))
         model(ids, prefix_len=num_tokens - num_latents, pad_mask=pad_mask)
     return recorded
 

@@ -10,8 +10,8 @@ from perceiver_jax.adapters.image import (
     PatchImageInputAdapter,
 )
 from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
+from perceiver_jax.adapters.sequence import LinearLogits, SequenceEmbedding, TiedLogits
 from perceiver_jax.adapters.text import (
-    TiedLogits,
     TiedTokenOutputAdapter,
     TokenInputAdapter,
     TokenOutputAdapter,
@@ -25,8 +25,10 @@ __all__ = [
     "ImageInputAdapter",
     "InputAdapter",
     "LearnedImageInputAdapter",
+    "LinearLogits",
     "OutputAdapter",
     "PatchImageInputAdapter",
+    "SequenceEmbedding",
     "TiedLogits",
     "TiedTokenOutputAdapter",
     "TokenInputAdapter",

@@ -61,58 +61,31 @@ class TokenInputAdapter(nnx.Module):
         Raises:
             ValueError: the ids are no integers of shape [B, M], or more than the model takes.
         """
-        ids = self.checked(inputs)
+        ids = checked_ids(inputs, self.max_seq_len)
         content = self.token_embedding[...][ids]
         if self.abs_pos_emb:
             content = content + self.position_embedding[...][None, : ids.shape[1]]
         return Tokens(content=content, mask=input_mask)
 
-    def embed(self, ids: Array, positions: Array) -> Array:
-        """[B, M] ids at positions [B or 1, M] → [B, M, C]."""
-        content = self.token_embedding[...][ids]
-        if not self.abs_pos_emb:
-            return content
-        return content + self.position_embedding[...][positions]
 
-    def checked(self, inputs: Array) -> Array:
-        """The inputs as ids [B, M], if the model takes them.
+def checked_ids(inputs: Array, max_seq_len: int) -> Array:
+    """The inputs as ids [B, M], if a model of so many tokens takes them.
 
-        Raises:
-            ValueError: they are no integers of shape [B, M], or more than the model takes.
-        """
-        ids = jnp.asarray(inputs)
-        if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise ValueError(
-                f"inputs of shape {tuple(ids.shape)} and type {ids.dtype} are no token ids; give "
-                "[batch, tokens] integers, as a tokenizer makes them"
-            )
-        if ids.shape[1] > self.max_seq_len:
-            raise ValueError(
-                f"{ids.shape[1]:,} tokens are more than this model takes, which is max_seq_len="
-                f"{self.max_seq_len:,}; cut the text, or divide it into windows"
-            )
-        return ids
-
-
-class TiedLogits(nnx.Module):
-    """Logits of the next token by the table that embeds the inputs.
-
-    Args:
-        vocab_size: tokens to predict.
-        bias: whether a bias is added to the logits.
-
-    Source: krasserm `TiedTokenOutputAdapter` of `CausalSequenceModel`.
+    Raises:
+        ValueError: they are no integers of shape [B, M], or more than the model takes.
     """
-
-    def __init__(self, *, vocab_size: int, bias: bool):
-        self.has_bias = bias
-        if bias:
-            self.bias = nnx.Param(jnp.zeros(vocab_size, jnp.float32))
-
-    def __call__(self, latents: Array, *, embedding: Array) -> Array:
-        """[B, N, C] latents and a [vocab_size, C] embedding → [B, N, vocab_size] logits."""
-        logits = latents @ embedding.T
-        return logits + self.bias[...][None, None] if self.has_bias else logits
+    ids = jnp.asarray(inputs)
+    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(
+            f"inputs of shape {tuple(ids.shape)} and type {ids.dtype} are no token ids; give "
+            "[batch, tokens] integers, as a tokenizer makes them"
+        )
+    if ids.shape[1] > max_seq_len:
+        raise ValueError(
+            f"{ids.shape[1]:,} tokens are more than this model takes, which is max_seq_len="
+            f"{max_seq_len:,}; cut the text, or divide it into windows"
+        )
+    return ids
 
 
 class _TokenQueries(nnx.Module):

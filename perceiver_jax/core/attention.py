@@ -168,7 +168,8 @@ class MultiHeadAttention(nnx.Module):
                 projection (deepmind's `query_mask`).
             causal: see `dense.attend`.
             inverted: see `dense.attend`.
-            rotation: turns the keys, and the queries, which stand at the last positions.
+            rotation: turns the keys, and the queries, which stand at the last positions where it
+                does not say otherwise.
             key: random key for dropout; None means inference.
             tape: records the attention weights.
 
@@ -194,9 +195,9 @@ class MultiHeadAttention(nnx.Module):
         return self._output(attended, query_mask)
 
     def queries(self, x: Array, rotation: Rotation | None = None) -> Array:
-        """[B or 1, N, D] → [B or 1, N, H, K] queries, turned as the last N positions are."""
+        """[B or 1, N, D] → [B or 1, N, H, K] queries, turned."""
         q = self._heads(self.query(x))
-        return q if rotation is None else rotation.last(q.shape[1])(q)
+        return q if rotation is None else rotation.of_queries(q.shape[1])(q)
 
     def keys_values(self, inputs: Array, rotation: Rotation | None = None) -> tuple[Array, Array]:
         """[B or 1, M, C] inputs → [B or 1, M, H, K] keys, turned, and [B or 1, M, H, V] values."""
@@ -216,17 +217,19 @@ class MultiHeadAttention(nnx.Module):
         attended = self._attend(self.queries(queries), keys, values, key=key)
         return self._output(attended, query_mask)
 
-    def answer_causally(
+    def answer_sequence(
         self,
         queries: Array,
         keys: Array,
         values: Array,
         attention_mask: Array | None,
+        *,
+        causal: bool,
         rotation: Rotation | None,
     ) -> Array:
-        """The same for queries at the last positions, which see no later key; no dropout."""
+        """The call's result for a sequence, from turned keys and values; no dropout."""
         q = self.queries(queries, rotation)
-        return self.output(self._attend(q, keys, values, attention_mask, causal=True))
+        return self.output(self._attend(q, keys, values, attention_mask, causal=causal))
 
     def _attend(
         self,

@@ -40,7 +40,7 @@ class KeysValues:
         return cls(fill(k), fill(v))
 
     def put(self, k: Array, v: Array, cell: Array) -> "KeysValues":
-        """With [B, 1, H, K] keys and [B, 1, H, V] values in a cell."""
+        """With [B, n, H, K] keys and [B, n, H, V] values from a cell on."""
 
         def put(buffer, x):
             x = rearrange(x, "b n h c -> b h n c").astype(buffer.dtype)
@@ -49,7 +49,7 @@ class KeysValues:
         return KeysValues(put(self.keys, k), put(self.values, v))
 
     def attend(self, q: Array, mask: Array) -> Array:
-        """[B, 1, H, K] queries and a mask of cells [B, cells] → [B, 1, H * V]."""
+        """[B, n, H, K] queries and a mask of cells [B, cells] → [B, n, H * V]."""
         dtype = jnp.promote_types(q.dtype, jnp.float32)
         scores = jnp.einsum("bnhk,bhmk->bhnm", q, self.keys, preferred_element_type=dtype)
         scores = scores / q.shape[-1] ** 0.5
@@ -69,17 +69,28 @@ class Cache:
     """What a Perceiver AR remembers of a sequence.
 
     Attributes:
-        cross: of the cross-attention, a cell for each token.
+        cross: of each cross-attention, a cell for each token.
         layers: of each self-attention layer, a cell for each latent.
-        mask: [B, cells] bool, True = a token, False = padding or nothing yet.
-        latent_mask: [B, latent cells] bool, likewise.
-        num_tokens: cells that are filled.
-        num_latents: latent cells that are filled.
+        mask: [B, tokens] bool, True = a token, False = padding or nothing yet.
+        latent_mask: [B, positions with latents] bool, likewise.
+        num_tokens: tokens so far.
+        num_latents: positions with latents so far.
     """
 
-    cross: KeysValues
+    cross: tuple[KeysValues, ...]
     layers: tuple[KeysValues, ...]
     mask: Array
     latent_mask: Array
     num_tokens: Array
     num_latents: Array
+
+    def rows(self, indices: Array) -> "Cache":
+        """The cache of some of the sequences.
+
+        Args:
+            indices: [R] which, in their order; one may come several times.
+        """
+        # How many cells are filled is the same for all.
+        return jax.tree.map(
+            lambda x: x.at[indices].get(mode="promise_in_bounds") if x.ndim else x, self
+        )

@@ -1,115 +1,79 @@
 """Perceiver AR: the last positions of a sequence, as latents, attend to all before them.
 
 - Latents stand at the last positions; the tokens before them are the prefix, which is only attended
-  to. Every latent predicts the token that follows it.
+  to. Every position with latents predicts the token that follows it.
 - Padding is masked in the cross-attention and in the self-attention, so that no token ever sees a
   later one. Positions count tokens, so padding may lie anywhere.
 - `prefill` and `step` compute what the call computes, token by token.
 """
 
-import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.cache import Cache, KeysValues
+from perceiver_jax.core.causal_cross_attention import CausalCrossAttentionLayer
 from perceiver_jax.core.dropout import split
-from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock
+from perceiver_jax.core.initial_queries import InitialQueries
+from perceiver_jax.core.layers import SelfAttentionBlock
 from perceiver_jax.core.linear import LayerNorm
 from perceiver_jax.core.perceiver import Recordable
 from perceiver_jax.core.perceiver_ar_config import PerceiverARConfig
 from perceiver_jax.core.position import Rotation, rotary_frequencies
+from perceiver_jax.core.sequence import EmbeddedSequence, draw_inputs, drop_prefix, hide_inputs
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.typing import Array, Key
 
 
-class CausalCrossAttentionLayer(CrossAttentionLayer):
-    """Latents attend to the prefix and to themselves, causally.
-
-    The prefix is normed as inputs are, latents as queries are, also where they are attended to.
-
-    Source: Perceiver AR §3.1; krasserm `CrossAttentionLayer` with `x_kv_prefix`.
-    """
-
-    def __call__(
-        self,
-        latents: Array,
-        prefix: Array,
-        attention_mask: Array | None = None,
-        *,
-        rotation: Rotation | None = None,
-        key: Key | None = None,
-        tape: Tape = SILENT,
-    ) -> Array:
-        """Attends.
-
-        Args:
-            latents: [B, N, D].
-            prefix: [B, P, D].
-            attention_mask: as in `attend`, for P + N positions.
-            rotation: of P + N positions.
-            key: random key for dropout; None means inference.
-            tape: records `attention`, `mlp` and the attention weights.
-
-        Returns:
-            [B, N, D].
-        """
-        weights_key, residual_key = split(key, 2)
-        queries = self.q_norm(latents)
-        attended = self.attention(
-            queries,
-            jnp.concatenate([self.kv_norm(prefix), queries], axis=1),
-            attention_mask,
-            causal=True,
-            rotation=rotation,
-            key=weights_key,
-            tape=tape,
-        )
-        return self.residual(latents, attended, residual_key, tape)
-
-
 class PerceiverAR(Recordable):
-    """Token ids to what follows them.
+    """Tokens to what follows them.
 
     Args:
         config: see `PerceiverARConfig`.
         input_adapter: embeds tokens at their positions.
-        output_adapter: makes logits of latents, with the embedding of the input adapter.
+        output_adapter: makes logits of latents, with the embedding of the input adapter if tied.
         rngs: where initial values come from.
 
-    Source: Perceiver AR §3; krasserm `PerceiverAR`.
-    Differs: padding is masked in the self-attention as well. Without that, latents that are padding
-    attend to later tokens and are attended to by earlier ones.
+    Source: Perceiver AR §3; krasserm, lucidrains and perceiver-ar `PerceiverAR`.
+    Differs: padding is masked in the self-attention as well. Without that (krasserm), latents that
+    are padding attend to later tokens and are attended to by earlier ones. A latent of which
+    training hides all that it may see attends to nothing (`masked_rows="zero"`); perceiver-ar lets
+    it attend to everything, later tokens as well.
     """
 
     def __init__(
         self, config: PerceiverARConfig, *, input_adapter: Any, output_adapter: Any, rngs: nnx.Rngs
     ):
-        channels = config.num_channels
-        attention = config.attention_config(num_heads=config.num_heads)
         self.settings = config
         self.input_adapter = input_adapter
-        self.cross_attention = CausalCrossAttentionLayer(
-            attention,
-            config.mlp_config(config.cross_attention_widening_factor),
-            num_query_channels=channels,
-            num_input_channels=channels,
-            rngs=rngs,
+        self.initial_queries = InitialQueries(config, rngs=rngs)
+        self.cross_attention = nnx.List(
+            [
+                CausalCrossAttentionLayer(
+                    config.cross_attention(),
+                    config.mlp_config(config.cross_attention_widening_factor),
+                    num_query_channels=config.num_channels,
+                    num_input_channels=config.input_channels,
+                    keys=config.cross_attention_keys,
+                    rngs=rngs,
+                )
+                for _ in range(config.num_cross_attentions)
+            ]
         )
         self.block = SelfAttentionBlock(
-            _self_attention(config, attention),
+            config.self_attention(),
             config.mlp_config(config.self_attention_widening_factor),
             num_layers=config.num_self_attention_layers,
-            num_channels=channels,
+            num_channels=config.num_channels,
             remat=config.remat,
             rngs=rngs,
         )
         if config.output_norm:
             self.output_norm = LayerNorm(
-                channels,
+                config.num_channels,
                 epsilon=config.layer_norm_epsilon,
                 implementation=config.implementation,
                 rngs=rngs,
@@ -118,8 +82,9 @@ class PerceiverAR(Recordable):
 
     def __call__(
         self,
-        ids: Array,
+        inputs: Array,
         input_mask: Array | None = None,
+        positions: Array | None = None,
         *,
         num_latents: int | None = None,
         key: Key | None = None,
@@ -128,9 +93,11 @@ class PerceiverAR(Recordable):
         """Predicts what follows each of the last tokens.
 
         Args:
-            ids: [B, M] token ids.
+            inputs: [B, M] token ids.
             input_mask: [B, M] bool, True = a token, False = padding, wherever it lies; None: all
                 are tokens.
+            positions: [B or 1, M] or [B or 1, M, L], for each of L tables of positions; None:
+                tokens are counted.
             num_latents: how many of the last positions predict; None: as many as may.
             key: random key for dropout; None means inference.
             tape: records intermediates.
@@ -140,37 +107,56 @@ class PerceiverAR(Recordable):
 
         Raises:
             ValueError: more latents than the model has or positions are given, a prefix longer than
-                its context leaves room for, or a mask that does not go with the ids.
+                its context leaves room for, or a mask or positions that do not go with the inputs.
         """
-        ids = self.input_adapter.checked(ids)
+        ids = self.input_adapter.checked(inputs)
         input_mask = None if input_mask is None else jnp.asarray(input_mask)
         num_latents = self._check(ids, input_mask, num_latents)
-        prefix_key, cross_key, block_key = split(key, 3)
-        x, positions, mask = self._embed(ids, input_mask)
-        tape.stage("inputs", x)
-        first = x.shape[1] - num_latents
-        latents, latent_mask = x[:, first:], None if mask is None else mask[:, first:]
-        prefix = (x[:, :first], positions[:, :first], None if mask is None else mask[:, :first])
-        latent_positions = positions[:, first:]
-        prefix = _drop_prefix(prefix, len(x), self.settings.cross_attention_dropout, prefix_key)
-        seen = _concatenate(prefix[1], latent_positions)
-        z = self.cross_attention(
-            latents,
-            prefix[0],
-            None if mask is None else _concatenate(prefix[2], latent_mask)[:, None, None],
-            rotation=self._rotation(seen),
-            key=cross_key,
-            tape=tape.at("cross_attention"),
-        )
-        z = self._process(z, latent_positions, latent_mask, block_key, tape.at("block"))
-        logits = self._logits(z)
+        num_segments = len(self.settings.segments())
+        draw_key, hide_key, latent_key, *keys = split(key, 3 + num_segments)
+        sequence = self._embed(ids, input_mask, positions)
+        tape.stage("inputs", sequence.content)
+        z = self.initial_queries(sequence.content[:, ids.shape[1] - num_latents :])
+        mask, causal = self._mask_of_latents(sequence, num_latents, latent_key)
+        at = self._repeated(sequence.positions[:, ids.shape[1] - num_latents :])
+        seen = draw_inputs(sequence, self.settings.num_training_inputs, draw_key)
+        seen = hide_inputs(seen, self.settings.encoder_dropout, hide_key)
+        for (kind, first, end), layer_key in zip(self.settings.segments(), keys, strict=True):
+            if kind == "cross_attention":
+                name = f"cross_attention/{first}"
+                prefix_key, layer_key = split(layer_key, 2)
+                rate = self.settings.cross_attention_dropout
+                some = drop_prefix(seen, num_latents, rate, prefix_key)
+                z = self.cross_attention[first](
+                    z,
+                    some.content,
+                    self._mask_of_inputs(some, ids.shape[1], num_latents),
+                    causal=self._one_per_position and some.places is None,
+                    rotation=self._cross_rotation(some.positions, at),
+                    key=layer_key,
+                    tape=tape.at(name),
+                )
+            else:
+                z = self.block(
+                    z,
+                    mask,
+                    causal=causal,
+                    rotation=self._rotation(at)
+                    if first < self.settings.num_rotary_layers
+                    else None,
+                    layers=range(first, end),
+                    key=layer_key,
+                    tape=tape.at("block"),
+                )
+        logits = self._predict(self._finished(z))
         tape.stage("outputs", logits)
         return logits
 
     def prefill(
         self,
-        ids: Array,
+        inputs: Array,
         input_mask: Array,
+        positions: Array | None = None,
         *,
         num_latents: int,
         num_steps: int,
@@ -178,9 +164,10 @@ class PerceiverAR(Recordable):
         """The call at the last position, remembered for further tokens.
 
         Args:
-            ids: [B, M] token ids, padded on the left.
+            inputs: [B, M] token ids.
             input_mask: [B, M] bool, True = a token.
-            num_latents: how many of the last positions are latents.
+            positions: as in the call.
+            num_latents: how many of the last positions have latents.
             num_steps: how many tokens may follow.
 
         Returns:
@@ -188,79 +175,123 @@ class PerceiverAR(Recordable):
             the cache.
 
         Raises:
-            ValueError: there are more latents than the model has, or than positions.
+            ValueError: there are more latents than the model has, or than positions; or steps are
+                asked of a model in which a further token changes what came before.
         """
-        self._check_latents(ids.shape[-1], num_latents)
-        x, positions, _ = self._embed(ids, input_mask)
-        first = x.shape[1] - num_latents
-        latents, latent_mask = x[:, first:], input_mask[:, first:]
-        cross = self.cross_attention
-        queries = cross.q_norm(latents)
-        inputs = jnp.concatenate([cross.kv_norm(x[:, :first]), queries], axis=1)
-        rotation = self._rotation(positions)
-        keys, values = cross.attention.keys_values(inputs, rotation)
-        attended = cross.attention.answer_causally(
-            queries, keys, values, input_mask[:, None, None], rotation
-        )
-        z = cross.residual(latents, attended, None, SILENT)
-        rotation = self._rotation(positions[:, first:])
-        layers = []
-        for i, layer in enumerate(self.block.layer):
-            turn = rotation if i < self.settings.num_rotary_layers else None
-            normed = layer.normed(z)
-            k, v = layer.attention.keys_values(normed, turn)
-            attended = layer.attention.answer_causally(
-                normed, k, v, latent_mask[:, None, None], turn
-            )
-            z = layer.residual(z, attended)
-            layers.append(KeysValues.filled(k, v, num_latents + num_steps))
-        hidden = self._normed(z)
+        self._check_latents(inputs.shape[-1], num_latents)
+        if num_steps and (why := self.why_no_steps):
+            raise ValueError(f"{why}, so it has no cached steps; take num_steps=0")
+        sequence = self._embed(inputs, input_mask, positions)
+        first_latent = inputs.shape[1] - num_latents
+        z = self.initial_queries(sequence.content[:, first_latent:])
+        mask, causal = self._mask_of_latents(sequence, num_latents, None)
+        at = self._repeated(sequence.positions[:, first_latent:])
+        rotation = self._cross_rotation(sequence.positions, at)
+        seen = self._mask_of_inputs(sequence, inputs.shape[1], num_latents)
+        crosses, layers = [], []
+        for kind, i in self._applications():
+            if kind == "cross_attention":
+                cross = self.cross_attention[i]
+                queries = cross.q_norm(z)
+                inputs_seen = cross.attended(queries, sequence.content)
+                k, v = cross.attention.keys_values(inputs_seen, rotation)
+                how = {"causal": self._one_per_position, "rotation": rotation}
+                attended = cross.attention.answer_sequence(queries, k, v, seen, **how)
+                z = cross.residual(z, attended, None, SILENT)
+                crosses.append(KeysValues.filled(k, v, inputs.shape[1] + num_steps))
+            else:
+                layer, turn = self.block.layer[i], self._turn(i, at)
+                normed = layer.normed(z)
+                k, v = layer.attention.keys_values(normed, turn)
+                how = {"causal": causal, "rotation": turn}
+                z = layer.residual(z, layer.attention.answer_sequence(normed, k, v, mask, **how))
+                num_cells = self._num_per_position * (num_latents + num_steps)
+                layers.append(KeysValues.filled(k, v, num_cells))
+        hidden = self._finished(z)
+        latent_mask = jnp.broadcast_to(input_mask[:, first_latent:], (len(inputs), num_latents))
         cache = Cache(
-            cross=KeysValues.filled(keys, values, ids.shape[1] + num_steps),
+            cross=tuple(crosses),
             layers=tuple(layers),
             mask=jnp.pad(input_mask, ((0, 0), (0, num_steps))),
             latent_mask=jnp.pad(latent_mask, ((0, 0), (0, num_steps))),
-            num_tokens=jnp.asarray(ids.shape[1], jnp.int32),
+            num_tokens=jnp.asarray(inputs.shape[1], jnp.int32),
             num_latents=jnp.asarray(num_latents, jnp.int32),
         )
         return self._predict(hidden[:, -1:])[:, 0], hidden, cache
 
-    def step(self, ids: Array, cache: Cache) -> tuple[Array, Array, Cache]:
+    def step(
+        self, ids: Array, cache: Cache, positions: Array | None = None
+    ) -> tuple[Array, Array, Cache]:
         """The prediction after one more token, itself a latent.
 
         Args:
             ids: [B] token ids.
             cache: of what came before; it must have room.
+            positions: [B or 1, 1] or [B or 1, 1, L]; None: tokens are counted.
 
         Returns:
             [B, vocab_size] logits, [B, 1, D] what they are made of, and the cache with the token.
         """
-        positions = cache.mask.sum(1, keepdims=True)
-        x = self.input_adapter.embed(ids[:, None], positions)
-        rotation = self._rotation(positions)
+        count = cache.mask.sum(1, keepdims=True)
+        tables, turned = self._positions(count, count, positions)
+        x = self.input_adapter.embed(ids[:, None], tables)
+        z, at = self.initial_queries(x), self._repeated(turned)
+        rotation = self._cross_rotation(turned, at)
         mask = cache.mask.at[:, cache.num_tokens].set(True)
         latent_mask = cache.latent_mask.at[:, cache.num_latents].set(True)
-        cross = self.cross_attention
-        normed = cross.q_norm(x)
-        seen = cache.cross.put(*cross.attention.keys_values(normed, rotation), cache.num_tokens)
-        attended = seen.attend(cross.attention.queries(normed, rotation), mask)
-        z = cross.residual(x, cross.attention.output(attended), None, SILENT)
-        layers = []
-        for i, (layer, before) in enumerate(zip(self.block.layer, cache.layers, strict=True)):
-            turn = rotation if i < self.settings.num_rotary_layers else None
-            normed = layer.normed(z)
-            after = before.put(*layer.attention.keys_values(normed, turn), cache.num_latents)
-            attended = after.attend(layer.attention.queries(normed, turn), latent_mask)
-            z = layer.residual(z, layer.attention.output(attended))
-            layers.append(after)
-        hidden = self._normed(z)
+        of_latents = self._repeated(latent_mask)
+        cell = cache.num_latents * self._num_per_position
+        crosses, layers = list(cache.cross), list(cache.layers)
+        for kind, i in self._applications():
+            if kind == "cross_attention":
+                cross = self.cross_attention[i]
+                queries = cross.q_norm(z)
+                k, v = cross.attention.keys_values(cross.attended(queries, x), rotation)
+                crosses[i] = crosses[i].put(k, v, cache.num_tokens)
+                attended = crosses[i].attend(cross.attention.queries(queries, rotation), mask)
+                z = cross.residual(z, cross.attention.output(attended), None, SILENT)
+            else:
+                layer, turn = self.block.layer[i], self._turn(i, at)
+                normed = layer.normed(z)
+                layers[i] = layers[i].put(*layer.attention.keys_values(normed, turn), cell)
+                attended = layers[i].attend(layer.attention.queries(normed, turn), of_latents)
+                z = layer.residual(z, layer.attention.output(attended))
+        hidden = self._finished(z)
         cache = Cache(
-            seen, tuple(layers), mask, latent_mask, cache.num_tokens + 1, cache.num_latents + 1
+            cross=tuple(crosses),
+            layers=tuple(layers),
+            mask=mask,
+            latent_mask=latent_mask,
+            num_tokens=cache.num_tokens + 1,
+            num_latents=cache.num_latents + 1,
         )
         return self._predict(hidden)[:, 0], hidden, cache
 
+    @property
+    def why_no_steps(self) -> str | None:
+        """Why a further token changes all before it, or None where it does not."""
+        if self.settings.initial_queries == "learned":
+            return "initial_queries='learned' belong to places, which move with each token"
+        if self.settings.position_origin == "last" and self.input_adapter.abs_pos_emb:
+            return "position_origin='last' with embedded positions embeds all anew at each token"
+        return None
+
+    @property
+    def _num_per_position(self) -> int:
+        return self.settings.num_latents_per_position
+
+    @property
+    def _one_per_position(self) -> bool:
+        return self._num_per_position == 1
+
+    def _applications(self) -> Iterator[tuple[str, int]]:
+        """The layers one by one, in order."""
+        for kind, first, end in self.settings.segments():
+            for i in range(first, end):
+                yield kind, i
+
     def _check(self, ids: Array, input_mask: Array | None, num_latents: int | None) -> int:
-        """How many latents there are, if they and the prefix fit."""
+        """How many positions have latents, if they and the prefix fit."""
         if not ids.shape[1]:
             raise ValueError("there is no token to predict from; give at least one")
         if input_mask is not None and (
@@ -268,8 +299,8 @@ class PerceiverAR(Recordable):
         ):
             raise ValueError(
                 f"input_mask of shape {tuple(input_mask.shape)} and type {input_mask.dtype} does "
-                f"not go with ids of shape {tuple(ids.shape)}; give bool of the same shape, True "
-                "on tokens"
+                f"not go with inputs of shape {tuple(ids.shape)}; give bool of the same shape, "
+                "True on tokens"
             )
         most, context = self.settings.max_latents, self.input_adapter.max_seq_len
         num_tokens = ids.shape[-1]
@@ -293,79 +324,116 @@ class PerceiverAR(Recordable):
                 f"model has max_latents={most:,}, and {num_tokens:,} positions are given"
             )
 
-    def _embed(self, ids: Array, input_mask: Array | None) -> tuple[Array, Array, Array | None]:
-        """Embedded tokens [B, M, D], their positions [B or 1, M], and their mask."""
+    def _embed(
+        self, ids: Array, input_mask: Array | None, positions: Array | None
+    ) -> EmbeddedSequence:
+        """Tokens embedded at their positions."""
         if input_mask is None:
-            positions = jnp.arange(ids.shape[1])[None]
+            count = jnp.arange(ids.shape[1])[None]
         else:
-            positions = jnp.maximum(jnp.cumsum(input_mask, axis=1) - 1, 0)
-        return self.input_adapter.embed(ids, positions), positions, input_mask
+            count = jnp.maximum(jnp.cumsum(input_mask, axis=1) - 1, 0)
+        last = count[:, -1:]
+        tables, turned = self._positions(count, last, positions)
+        content = self.input_adapter.embed(ids, tables)
+        return EmbeddedSequence(content=content, positions=turned, mask=input_mask)
 
-    def _rotation(self, positions: Array) -> Rotation | None:
-        turned = self.settings.num_turned(embedded=self.input_adapter.abs_pos_emb)
-        return Rotation.of(positions, rotary_frequencies(turned)) if turned else None
+    def _positions(self, count: Array, last: Array, positions: Array | None) -> tuple[Array, Array]:
+        """Positions [B or 1, n, L] in tables, and those [B or 1, n] by which is turned.
 
-    def _process(
-        self, z: Array, positions: Array, mask: Array | None, key: Key | None, tape: Tape
-    ) -> Array:
-        """The self-attention layers, the first of them with rotary positions."""
-        rotary, total = self.settings.num_rotary_layers, len(self.block.layer)
-        attention_mask = None if mask is None else mask[:, None, None]
-        keys = split(key, 2)
-        for layers, rotation, group_key in (
-            (range(rotary), self._rotation(positions), keys[0]),
-            (range(rotary, total), None, keys[1]),
-        ):
-            if layers:
-                z = self.block(
-                    z,
-                    attention_mask,
-                    causal=True,
-                    rotation=rotation,
-                    layers=layers,
-                    key=group_key,
-                    tape=tape,
-                )
-        return z
+        Args:
+            count: [B or 1, n] place of each token among all, from 0.
+            last: [B or 1, 1] place of the last token.
+            positions: those given, if any.
+        """
+        if positions is not None:
+            positions = self.input_adapter.checked_positions(jnp.asarray(positions), count.shape[1])
+            return positions, positions[:, :, 0]
+        self.input_adapter.check_counted()
+        if self.settings.position_origin == "first":
+            return count[:, :, None], count
+        # Only differences turn: counting down from 0 needs no length, which steps would change.
+        return (last - count)[:, :, None], -count
 
-    def _normed(self, z: Array) -> Array:
-        return self.output_norm(z) if self.settings.output_norm else z
+    def _mask_of_inputs(
+        self, seen: EmbeddedSequence, num_positions: int, num_latents: int
+    ) -> Array | None:
+        """[B or 1, 1, N or 1, M] which inputs each latent may attend to, beside causality."""
+        mask = None if seen.mask is None else seen.mask[:, None, None]
+        if self._one_per_position and seen.places is None:
+            return mask
+        places = seen.places
+        if places is None:
+            num_seen = seen.content.shape[1]
+            places = jnp.arange(num_positions - num_seen, num_positions)[None]
+        at = self._repeated(jnp.arange(num_positions - num_latents, num_positions)[None])
+        past = (places[:, None, :] <= at[:, :, None])[:, None]
+        return past if mask is None else mask & past
+
+    def _mask_of_latents(
+        self, sequence: EmbeddedSequence, num_latents: int, key: Key | None
+    ) -> tuple[Array | None, bool]:
+        """[B or 1, 1, N or 1, N] which latents each may see; whether causality is to be added."""
+        mask = None
+        if sequence.mask is not None:
+            first = sequence.mask.shape[1] - num_latents
+            mask = self._repeated(sequence.mask[:, first:])[:, None, None]
+        rate = self.settings.latent_dropout
+        drops = key is not None and rate > 0.0
+        if self._one_per_position and not drops:
+            return mask, True
+        at = self._repeated(jnp.arange(num_latents)[None])[0]
+        past = (at[None, :] <= at[:, None])[None, None]
+        mask = past if mask is None else mask & past
+        if drops:
+            kept = jax.random.bernoulli(key, 1.0 - rate, (len(sequence.content), 1, 1, len(at)))
+            mask = mask & (kept | jnp.eye(len(at), dtype=bool)[None, None])
+        return mask, False
+
+    def _repeated(self, x: Array) -> Array:
+        """[B, n] of positions → [B, N] of their latents."""
+        return x if self._one_per_position else jnp.repeat(x, self._num_per_position, axis=1)
+
+    def _turn(self, layer: int, at: Array) -> Rotation | None:
+        """The rotation of a self-attention layer."""
+        return self._rotation(at) if layer < self.settings.num_rotary_layers else None
+
+    def _rotation(self, positions: Array, which: str = "self") -> Rotation | None:
+        """That of queries and keys of a "self"- or "cross"-attention at the same positions."""
+        settings = self.settings
+        num_heads = settings.cross_heads if which == "cross" else settings.num_heads
+        per_head = settings.qk_channels(which) // num_heads
+        turned = settings.num_turned(per_head, embedded=self.input_adapter.abs_pos_emb)
+        if not turned:
+            return None
+        frequencies = rotary_frequencies(
+            turned,
+            max_wavelength=settings.rotary_max_wavelength,
+            spacing=settings.rotary_frequencies,
+        )
+        fraction = settings.rotary_heads_fraction
+        return Rotation.of(
+            positions,
+            frequencies,
+            pairs=settings.rotary_pairs,
+            num_heads=None if fraction == 1.0 else int(fraction * num_heads + 1e-6),
+        )
+
+    def _cross_rotation(self, positions: Array, of_queries: Array) -> Rotation | None:
+        rotation = self._rotation(positions, "cross")
+        if rotation is None:
+            return None
+        ahead = of_queries + self.settings.query_position_offset
+        queries = self._rotation(ahead, "cross")
+        return rotation.with_queries(queries)
+
+    def _finished(self, z: Array) -> Array:
+        """[B, N, D] latents → [B, n, D] what the logits of their positions are made of."""
+        z = self.output_norm(z) if self.settings.output_norm else z
+        if self._one_per_position:
+            return z
+        return z.reshape(len(z), -1, self._num_per_position, z.shape[2]).mean(2)
 
     def _predict(self, z: Array) -> Array:
-        return self.output_adapter(z, embedding=self.input_adapter.token_embedding[...])
-
-    def _logits(self, z: Array) -> Array:
-        return self._predict(self._normed(z))
-
-
-def _self_attention(config: PerceiverARConfig, attention: AttentionConfig) -> AttentionConfig:
-    return dataclasses.replace(attention, out_bias=config.self_attention_out_bias)
-
-
-def _concatenate(prefix: Any, latents: Any) -> Array:
-    """[B or 1, P] and [B or 1, N] → [B or 1, P + N]."""
-    batch = max(len(prefix), len(latents))
-    parts = [jnp.broadcast_to(x, (batch, x.shape[1])) for x in (prefix, latents)]
-    return jnp.concatenate(parts, axis=1)
-
-
-def _drop_prefix(
-    prefix: tuple[Array, Array, Array | None], batch: int, rate: float, key: Key | None
-) -> tuple[Array, Array, Array | None]:
-    """Leaves `int(rate * P)` random positions of each example out, and the others in order.
-
-    Source: Perceiver AR §4.1 (memory of training); krasserm and lucidrains `cross_attn_dropout`.
-    """
-    x, positions, mask = prefix
-    num_positions = x.shape[1]
-    num_dropped = int(rate * num_positions)
-    if key is None or num_dropped == 0:
-        return prefix
-    noise = jax.random.uniform(key, (batch, num_positions))
-    kept = jnp.sort(jnp.argsort(noise, axis=1)[:, num_dropped:], axis=1)
-    positions = jnp.broadcast_to(positions, (batch, num_positions))
-    return (
-        jnp.take_along_axis(x, kept[:, :, None], axis=1),
-        jnp.take_along_axis(positions, kept, axis=1),
-        None if mask is None else jnp.take_along_axis(mask, kept, axis=1),
-    )
+        tied = self.output_adapter.tied
+        embedding = self.input_adapter.token_embedding[...] if tied else None
+        return self.output_adapter(z, embedding=embedding)

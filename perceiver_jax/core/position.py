@@ -1,4 +1,4 @@
-"""Fourier position features of positions in [-1, 1], and rotary positions of any.
+"""Fourier and sinusoidal features of positions, and rotary positions.
 
 - Frequencies are spaced linearly from 1 to half the resolution (its Nyquist frequency).
 - On a grid the features of an axis depend on that axis alone: `fourier_axes` gives one small table
@@ -58,6 +58,30 @@ def fourier_features(
     if not sine_only:
         parts.append(np.cos(angles))
     return np.concatenate(parts, axis=-1)
+
+
+def sinusoidal_features(
+    num_positions: int, num_channels: int, *, max_wavelength: float = 10_000.0
+) -> np.ndarray:
+    """[num_positions, num_channels] float64: sines, then cosines, at geometric frequencies.
+
+    Args:
+        num_positions: positions 0, 1, …
+        num_channels: C; of an odd number the last one is 0.
+        max_wavelength: frequencies go from 1 to 1 over this, both included.
+
+    Raises:
+        ValueError: fewer than 4 channels, in which there are no two frequencies.
+
+    Source: Attention Is All You Need §3.5; perceiver-ar `generate_sinusoidal_features`.
+    """
+    half = num_channels // 2
+    if half < 2:
+        raise ValueError(f"{num_channels} channels are too few for sinusoidal positions; take 4")
+    frequencies = float(max_wavelength) ** -np.linspace(0.0, 1.0, half)
+    angles = np.arange(num_positions)[:, None] * frequencies[None]
+    parts = [np.sin(angles), np.cos(angles), np.zeros((num_positions, num_channels - 2 * half))]
+    return np.concatenate(parts, axis=1)
 
 
 def fourier_axes(
@@ -141,11 +165,13 @@ class Rotation:
         angles: [B or 1, N, r/2], position times frequency.
         pairs: "interleaved": channels (0, 1), (2, 3), …; "halves": channels (i, i + r/2).
         num_heads: heads that are turned; None: all.
+        queries: how queries are turned; None: as the last positions are.
     """
 
     angles: Array
     pairs: RotaryPairs = "interleaved"
     num_heads: int | None = None
+    queries: "Rotation | None" = None
 
     @classmethod
     def of(
@@ -164,9 +190,15 @@ class Rotation:
         angles = positions.astype(dtype)[:, :, None] * jnp.asarray(frequencies, dtype)[None, None]
         return cls(angles, pairs, num_heads)
 
-    def last(self, num_positions: int) -> "Rotation":
-        """That of the last positions alone."""
-        first = self.angles.shape[1] - num_positions
+    def with_queries(self, queries: "Rotation | None") -> "Rotation":
+        """The same where queries are turned otherwise."""
+        return dataclasses.replace(self, queries=queries)
+
+    def of_queries(self, num_queries: int) -> "Rotation":
+        """That of so many queries."""
+        if self.queries is not None:
+            return self.queries
+        first = self.angles.shape[1] - num_queries
         return dataclasses.replace(self, angles=self.angles[:, first:])
 
     def __call__(self, x: Array) -> Array:

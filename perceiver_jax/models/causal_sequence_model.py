@@ -1,6 +1,6 @@
-"""Causal sequence models: token ids of text, music or anything else to what follows.
+"""Causal sequence models: token ids of text, music, images or anything else to what follows.
 
-- The sizes of krasserm/perceiver-io's examples are at the end.
+- Published sizes are at the end: of krasserm/perceiver-io's examples and of perceiver-ar.
 """
 
 import dataclasses
@@ -8,7 +8,8 @@ from typing import Any
 
 from flax import nnx
 
-from perceiver_jax.adapters import TiedLogits, TokenInputAdapter
+from perceiver_jax.adapters import LinearLogits, SequenceEmbedding, TiedLogits
+from perceiver_jax.adapters.sequence import PositionTable
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import PerceiverAR, PerceiverARConfig
 from perceiver_jax.models.release import Releasable
@@ -16,31 +17,76 @@ from perceiver_jax.models.release import Releasable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CausalSequenceConfig(PerceiverARConfig):
-    """A Perceiver AR over a vocabulary, whose embedding also makes the logits.
+    """A Perceiver AR over a vocabulary.
 
-    Source: krasserm `CausalSequenceModelConfig`.
+    Source: krasserm `CausalSequenceModelConfig`; perceiver-ar `PerceiverAR`; lucidrains
+    `PerceiverAR`.
     """
 
     vocab_size: int = setting(262, "tokens; 262 is the vocabulary of UTF-8 bytes")
     max_seq_len: int = setting(4096, "most tokens of an example: prefix and latents")
     abs_pos_emb: bool = setting(True, "whether an embedding of the position is added to a token")
+    position_shape: tuple[int, ...] | None = setting(
+        None,
+        "sizes of the tables of positions, whose rows are summed: several for several indices, as "
+        "row, column and channel; None: one of max_seq_len",
+    )
+    position_table: PositionTable = setting(
+        "random", "what tables start from: 'random', 'sinusoidal' or 'fourier' features"
+    )
+    train_positions: bool = setting(True, "whether tables of positions are learned")
+    tied_logits: bool = setting(
+        True, "whether logits are made with the embedding of tokens, or by a layer of their own"
+    )
+    zero_logits: bool = setting(False, "whether a layer of their own starts at zero")
     output_bias: bool = setting(True, "whether a bias is added to the logits")
 
     def __post_init__(self):
         super().__post_init__()
         if self.vocab_size < 1:
             raise ValueError(f"vocab_size={self.vocab_size} must be 1 or more")
-        turned = self.num_turned(embedded=self.abs_pos_emb)
-        if turned % 2:
-            raise ValueError(
-                f"rotary positions turn pairs of channels, and {turned} channels of a head are to "
-                f"be turned (num_channels={self.num_channels}, num_heads={self.num_heads}, "
-                f"abs_pos_emb={self.abs_pos_emb}); set rotary_channels to an even number"
-            )
         if not 1 <= self.max_latents <= self.max_seq_len:
             raise ValueError(
                 f"max_latents={self.max_latents} is not between 1 and max_seq_len="
                 f"{self.max_seq_len}: latents are the last tokens of a sequence"
+            )
+        if self.tied_logits and self.input_channels != self.num_channels:
+            raise ValueError(
+                f"logits of {self.num_channels} channels cannot be tied to embeddings of "
+                f"{self.input_channels}; set tied_logits=False"
+            )
+        if self.tied_logits and self.zero_logits:
+            raise ValueError("zero_logits=True has no meaning where logits are tied")
+        self._check_turned()
+        self._check_tables()
+
+    def _check_turned(self) -> None:
+        for which, num_heads in (("cross", self.cross_heads), ("self", self.num_heads)):
+            channels = self.qk_channels(which) // num_heads
+            turned = self.num_turned(channels, embedded=self.abs_pos_emb)
+            if turned % 2:
+                raise ValueError(
+                    f"rotary positions turn pairs of channels, and {turned} of the {channels} "
+                    f"channels of a head of the {which}-attentions are to be turned (abs_pos_emb="
+                    f"{self.abs_pos_emb}); set rotary_fraction, or other channels or heads"
+                )
+            if turned and len(self.position_shape or (0,)) > 1:
+                raise ValueError(
+                    f"rotary positions take one index, and position_shape={self.position_shape} "
+                    "has several; set rotary_fraction=0.0"
+                )
+
+    def _check_tables(self) -> None:
+        shape = self.position_shape
+        if shape is None:
+            return
+        if not self.abs_pos_emb:
+            raise ValueError("position_shape has no meaning without abs_pos_emb")
+        if not shape or min(shape) < 1:
+            raise ValueError(f"position_shape={shape} must be sizes of 1 or more")
+        if len(shape) == 1 and shape[0] < self.max_seq_len:
+            raise ValueError(
+                f"position_shape={shape} has fewer positions than max_seq_len={self.max_seq_len}"
             )
 
 
@@ -60,17 +106,33 @@ class CausalSequenceModel(PerceiverAR, Releasable):
         self.config = config
         super().__init__(
             PerceiverARConfig(**part(config, PerceiverARConfig)),
-            input_adapter=TokenInputAdapter(
+            input_adapter=SequenceEmbedding(
                 vocab_size=config.vocab_size,
                 max_seq_len=config.max_seq_len,
-                num_input_channels=config.num_channels,
+                num_input_channels=config.input_channels,
                 abs_pos_emb=config.abs_pos_emb,
+                position_shape=config.position_shape,
+                position_table=config.position_table,
+                train_positions=config.train_positions,
                 init=config.init,
                 rngs=rngs,
             ),
-            output_adapter=TiedLogits(vocab_size=config.vocab_size, bias=config.output_bias),
+            output_adapter=_logits(config, rngs),
             rngs=rngs,
         )
+
+
+def _logits(config: CausalSequenceConfig, rngs: nnx.Rngs) -> TiedLogits | LinearLogits:
+    if config.tied_logits:
+        return TiedLogits(vocab_size=config.vocab_size, bias=config.output_bias)
+    return LinearLogits(
+        vocab_size=config.vocab_size,
+        num_channels=config.num_channels,
+        bias=config.output_bias,
+        zero=config.zero_logits,
+        init=config.init,
+        rngs=rngs,
+    )
 
 
 def causal_bytes(**fields: Any) -> CausalSequenceConfig:
@@ -134,3 +196,74 @@ def _symbolic_audio(sizes: dict[str, Any], fields: dict[str, Any]) -> CausalSequ
         "remat": True,
     }
     return CausalSequenceConfig(**(common | sizes | fields))
+
+
+def ar_copy(seq_len: int, **fields: Any) -> CausalSequenceConfig:
+    """DeepMind's model of mirrored random sequences.
+
+    Args:
+        seq_len: tokens of a sequence; published are 32 (26,810,627 parameters) and 131,072
+            (223,976,707), each with its number of layers and latents.
+        fields: changes to it.
+
+    Source: perceiver-ar `experiment.py`, `random_mirrored_32` and `random_mirrored_131072`.
+    """
+    short = seq_len <= 32
+    sizes: dict[str, Any] = {
+        "max_seq_len": seq_len,
+        "position_shape": (seq_len + 1,),
+        "position_table": "sinusoidal",
+        "train_positions": False,
+        "max_latents": 16 if short else 1024,
+        "num_self_attention_layers": 1 if short else 6,
+        "rotary_fraction": 0.0,
+    }
+    return ar_rotary(**(sizes | fields))
+
+
+def ar_imagenet64(**fields: Any) -> CausalSequenceConfig:
+    """DeepMind's model of 64×64 images, channel by channel: 770,094,339 parameters.
+
+    Source: perceiver-ar `experiment.py`, `imagenet64`.
+    """
+    sizes: dict[str, Any] = {
+        "max_seq_len": 12_416,
+        "position_shape": (66, 66, 5),
+        "num_self_attention_layers": 60,
+        "rotary_fraction": 0.0,
+    }
+    return ar_rotary(**(sizes | fields))
+
+
+def ar_rotary(**fields: Any) -> CausalSequenceConfig:
+    """DeepMind's Perceiver AR as its experiments have it, with rotary positions: 165,335,299.
+
+    Source: perceiver-ar `experiment.py`.
+    """
+    common: dict[str, Any] = {
+        "vocab_size": 259,
+        "max_seq_len": 1024,
+        "max_latents": 1024,
+        "num_channels": 1024,
+        "num_heads": 16,
+        "num_self_attention_layers": 12,
+        "num_self_attention_rotary_layers": -1,
+        "initial_queries": "linear",
+        "cross_attention_keys": "inputs",
+        "cross_attention_dropout": 0.0,
+        "residual_dropout": 0.1,
+        "activation": "squared_relu",
+        "qkv_bias": True,
+        "mlp_bias": True,
+        "self_attention_out_bias": True,
+        "output_norm": True,
+        "tied_logits": False,
+        "zero_logits": True,
+        "rotary_fraction": 0.5,
+        "rotary_frequencies": "closed",
+        "init_method": "variance_scaling",
+    }
+    config = common | fields
+    config.setdefault("rotary_max_wavelength", float(config["max_seq_len"]))
+    config.setdefault("abs_pos_emb", config["rotary_fraction"] == 0.0)
+    return CausalSequenceConfig(**config)

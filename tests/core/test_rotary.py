@@ -62,7 +62,7 @@ def test_scores_depend_on_distances_alone(float64):
 
 def test_queries_stand_at_the_last_positions():
     rotation = Rotation.of(jnp.arange(7)[None], rotary_frequencies(4))
-    np.testing.assert_array_equal(rotation.last(3).angles, rotation.angles[:, 4:])
+    np.testing.assert_array_equal(rotation.of_queries(3).angles, rotation.angles[:, 4:])
 
 
 def test_frequencies_are_the_references():

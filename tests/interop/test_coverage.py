@@ -103,7 +103,7 @@ EXPRESSIBLE = {
         "causal model of subwords": models.causal_subwords(),
         "music, published": models.symbolic_audio_giantmidi(),
         "music, twelve layers": causal_model(**MUSIC, num_self_attention_layers=12),
-        "causal model, turned as said": causal_model(rotary_channels=4),
+        "causal model, turned as said": causal_model(rotary_fraction=0.5),
     },
     "huggingface": {
         "fourier": models.imagenet_fourier(),
@@ -324,8 +324,8 @@ def test_every_field_is_told_refused_remarked_or_not_of_the_function(case):
         ("krasserm", causal_model(mlp_bias=True), "mlp_bias=True instead of False"),
         ("krasserm", causal_model(out_bias=False), "out_bias=False instead of True"),
         ("krasserm", causal_model(self_attention_out_bias=True), "self_attention_out_bias=True"),
-        ("krasserm", causal_model(rotary_channels=2), "rotary_channels=2 instead of 4"),
-        ("krasserm", causal_model(rotary_channels=0), "rotary_channels=0 instead of 4"),
+        ("krasserm", causal_model(rotary_fraction=0.25), r"\(rotary_fraction\)=2 instead of 4"),
+        ("krasserm", causal_model(rotary_fraction=0.0), r"\(rotary_fraction\)=0 instead of 4"),
         (
             "deepmind",
             model(num_self_attention_blocks=2, num_cross_attention_layers=2),

@@ -19,7 +19,7 @@ FILES = {
     "krasserm, classes": ("krasserm", "perceiver", text_classifier(), "x.ckpt"),
 }
 PERTURBED = "decoder/output_adapter/queries"
-CAUSAL_LAYERS = ("cross_attention", "block/layer/0", "block/layer/1")
+CAUSAL_LAYERS = ("cross_attention/0", "block/layer/0", "block/layer/1")
 pytestmark = [pytest.mark.parity, pytest.mark.reference]
 
 
@@ -81,7 +81,7 @@ def test_every_stage_of_a_causal_model_agrees(causal_file):
     ("path", "stage"),
     [
         ("block/layer/1/mlp/output/kernel", "block/layer/1/mlp"),
-        ("cross_attention/q_norm/scale", "cross_attention/attention"),
+        ("cross_attention/0/q_norm/scale", "cross_attention/0/attention"),
         ("input_adapter/token_embedding", "inputs"),
     ],
 )
@@ -97,9 +97,9 @@ def test_a_batch_for_a_causal_model(released, tmp_path, capsys):
     export_weights(released(causal_model()), "krasserm", tmp_path / "x.pt")
     arguments = ["check", "krasserm", str(tmp_path / "x.pt"), f"--batch={tmp_path / 'batch.npz'}"]
     ids = np.arange(24, dtype=np.int32).reshape(3, 8)
-    np.savez(tmp_path / "batch.npz", ids=ids, num_latents=np.asarray(6))
+    np.savez(tmp_path / "batch.npz", inputs=ids, num_latents=np.asarray(6))
     assert main(arguments) == 0
     assert "[3, 6, 16]" in capsys.readouterr().out
-    np.savez(tmp_path / "batch.npz", inputs=ids)
+    np.savez(tmp_path / "batch.npz", ids=ids)
     assert main(arguments) == 1
-    assert "has no array 'ids'" in capsys.readouterr().err
+    assert "has no array 'inputs'" in capsys.readouterr().err

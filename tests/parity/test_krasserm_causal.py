@@ -122,7 +122,7 @@ def make_inputs(seed: int, num_latents: int, *, padded: bool = True) -> dict[str
     """Token ids: without padding, with some, and with padding in place of the whole prefix."""
     prefix = NUM_TOKENS - num_latents
     ids = np.random.default_rng(seed).integers(VOCAB_SIZE, size=(3, NUM_TOKENS))
-    inputs = {"ids": ids.astype(np.int32), "num_latents": num_latents}
+    inputs = {"inputs": ids.astype(np.int32), "num_latents": num_latents}
     lengths = np.array([[0], [prefix // 2], [prefix]])
     return inputs | ({"input_mask": np.arange(NUM_TOKENS)[None] >= lengths} if padded else {})
 
@@ -132,7 +132,7 @@ def their_outputs(model: Any, inputs: dict[str, Any], num_latents: int, **cache:
     import torch
 
     mask = inputs.get("input_mask")
-    ids = torch.from_numpy(np.array(inputs["ids"]))
+    ids = torch.from_numpy(np.array(inputs["inputs"]))
     pad_mask = None if mask is None else ~torch.from_numpy(np.array(mask))
     return model(ids, prefix_len=NUM_TOKENS - num_latents, pad_mask=pad_mask, **cache)
 
@@ -163,7 +163,7 @@ def test_stages_and_gradients(torch_float64, name, padded):
     stages, gradients = jax.jit(both, compiler_options=QUICK_COMPILATION)(pair.arrays)
     theirs = reference.stages(pair.model, inputs)
     assert names == [name for name, _ in theirs]
-    assert names[:3] == ["inputs", "cross_attention/attention", "cross_attention/mlp"]
+    assert names[:3] == ["inputs", "cross_attention/0/attention", "cross_attention/0/mlp"]
     assert_same_stages(list(zip(names, stages, strict=True)), theirs, TOLERANCE)
     np.testing.assert_array_equal(theirs[-1][1], logits.numpy(force=True))
     wanted_gradients = torch_models.gradients(pair.model)
@@ -173,8 +173,8 @@ def test_stages_and_gradients(torch_float64, name, padded):
 
 def test_as_many_latents_as_may_by_default(torch_float64):
     pair = make_pair("as for bytes")
-    ids = make_inputs(0, 1, padded=False)["ids"]
-    theirs = reference.stages(pair.model, {"ids": ids})
+    ids = make_inputs(0, 1, padded=False)["inputs"]
+    theirs = reference.stages(pair.model, {"inputs": ids})
     assert_same_stages(list(pair.ours.stages(ids).items()), theirs, TOLERANCE)
     assert theirs[-1][1].shape == (3, SIZES["max_latents"], VOCAB_SIZE)
 
@@ -188,14 +188,14 @@ def test_twenty_steps_of_training(torch_float64, name):
     for i in range(STEPS):
         inputs = make_inputs(10 + i, NUM_LATENTS)
         labels = rng.integers(VOCAB_SIZE, size=(3, NUM_LATENTS))
-        batches.append({"ids": inputs["ids"], "mask": inputs["input_mask"], "label": labels})
+        batches.append({"inputs": inputs["inputs"], "mask": inputs["input_mask"], "label": labels})
 
     def our_loss(model, batch):
-        logits = model(batch["ids"], batch["mask"], num_latents=NUM_LATENTS)
+        logits = model(batch["inputs"], batch["mask"], num_latents=NUM_LATENTS)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     def their_loss(model, batch):
-        logits = model(batch["ids"], prefix_len=NUM_PREFIX, pad_mask=~batch["mask"]).logits
+        logits = model(batch["inputs"], prefix_len=NUM_PREFIX, pad_mask=~batch["mask"]).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["label"].flatten())
 
     assert_same_training(pair.model, their_loss, pair.structure, our_loss, pair.rows, batches)
@@ -209,13 +209,13 @@ def test_steps_from_the_cache(torch_float64, name):
     import torch
 
     pair, inputs = make_pair(name), make_inputs(4, NUM_LATENTS)
-    ids, mask = jnp.asarray(inputs["ids"]), jnp.asarray(inputs["input_mask"])
+    ids, mask = jnp.asarray(inputs["inputs"]), jnp.asarray(inputs["input_mask"])
     new = np.random.default_rng(5).integers(VOCAB_SIZE, size=(NUM_NEW, 3, 1)).astype(np.int32)
     errors = []
 
     def compare(ours, cached):
         logits, hidden = ours
-        whole = their_outputs(pair.model, {"ids": ids, "input_mask": mask}, NUM_LATENTS)
+        whole = their_outputs(pair.model, {"inputs": ids, "input_mask": mask}, NUM_LATENTS)
         for theirs in (cached, whole):
             errors.append(max_error(logits, theirs.logits[:, -1].numpy(force=True)))
             latents = theirs.last_hidden_state[:, -hidden.shape[1] :]
@@ -231,7 +231,7 @@ def test_steps_from_the_cache(torch_float64, name):
             mask = jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
             cached = their_outputs(
                 pair.model,
-                {"ids": token, "input_mask": mask},
+                {"inputs": token, "input_mask": mask},
                 NUM_LATENTS,
                 kv_cache=cached.kv_cache,
             )
@@ -248,11 +248,11 @@ def test_greedy_continuations(torch_float64, name):
     import torch
 
     pair, inputs = make_pair(name), make_inputs(6, NUM_LATENTS)
-    ids, mask = inputs["ids"], inputs["input_mask"]
+    ids, mask = inputs["inputs"], inputs["input_mask"]
     prompts = [row[there] for row, there in zip(ids, mask, strict=True)]
     with torch.no_grad():
         for _ in range(NUM_NEW + 1):
-            theirs = their_outputs(pair.model, {"ids": ids, "input_mask": mask}, NUM_LATENTS)
+            theirs = their_outputs(pair.model, {"inputs": ids, "input_mask": mask}, NUM_LATENTS)
             new = theirs.logits[:, -1:].argmax(-1).numpy().astype(np.int32)
             ids, mask = np.append(ids, new, axis=1), np.pad(mask, ((0, 0), (0, 1)), mode="edge")
     made = generate(
@@ -265,13 +265,13 @@ def test_greedy_continuations(torch_float64, name):
 def test_padding_that_reaches_into_the_latents_leaks_there_and_not_here(torch_float64, name):
     """Latents that are padding attend to later tokens there, and earlier tokens to these."""
     pair, num_padding = make_pair(name), NUM_PREFIX + 2
-    ids = make_inputs(6, NUM_LATENTS)["ids"]
+    ids = make_inputs(6, NUM_LATENTS)["inputs"]
     mask = np.broadcast_to(np.arange(NUM_TOKENS) >= num_padding, ids.shape)
     other = ids.copy()
     other[:, -1] = (ids[:, -1] + 1) % VOCAB_SIZE
 
     def theirs(ids):
-        inputs = {"ids": ids, "input_mask": mask}
+        inputs = {"inputs": ids, "input_mask": mask}
         return their_outputs(pair.model, inputs, NUM_LATENTS).logits.numpy(force=True)
 
     def ours(ids):
@@ -284,7 +284,7 @@ def test_padding_that_reaches_into_the_latents_leaks_there_and_not_here(torch_fl
     assert moved > 0.01
     np.testing.assert_array_equal(ours(ids)[:, real], ours(other)[:, real])
     # Here a padded sequence is the sequence alone, which both see alike.
-    alone = reference.stages(pair.model, {"ids": ids[:, num_padding:]})[-1][1]
+    alone = reference.stages(pair.model, {"inputs": ids[:, num_padding:]})[-1][1]
     assert max_error(ours(ids)[:, num_padding - NUM_PREFIX :], alone) <= TOLERANCE
 
 

@@ -94,7 +94,7 @@ def test_a_run_learns_and_is_started_from(tmp_path):
     "changes, message",
     [
         ({"model": {"num_heads": 4}}, "model.num_heads: 2 there, 4 here"),
-        ({"model": {"rotary_channels": 0}}, "model.rotary_channels: None there, 0 here"),
+        ({"model": {"rotary_fraction": 0.0}}, "model.rotary_fraction: None there, 0.0 here"),
     ],
 )
 def test_weights_of_another_function_are_refused(tmp_path, changes, message):

@@ -60,6 +60,25 @@ ONLY = {
     "mlp_bias": False,
     "out_bias": True,
     "self_attention_out_bias": False,
+    "num_input_channels": None,
+    "num_latents_per_position": 1,
+    "initial_queries": "inputs",
+    "num_cross_attention_heads": None,
+    "num_cross_attention_qk_channels": None,
+    "num_self_attention_qk_channels": None,
+    "num_cross_attention_layers": 1,
+    "cross_attention_after_layers": (),
+    "cross_attention_keys": "latents",
+    "cross_attention_residual": True,
+    "position_origin": "first",
+    "position_shape": None,
+    "train_positions": True,
+    "tied_logits": True,
+    "rotary_heads_fraction": 1.0,
+    "rotary_pairs": "interleaved",
+    "rotary_frequencies": "geometric",
+    "rotary_max_wavelength": 10_000.0,
+    "query_position_offset": 0,
 }
 BUFFER_TOLERANCE = 1e-6
 """The reference computes its frequencies in float32; the largest of them is 1."""
@@ -98,10 +117,9 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
         ConfigError: the model is no causal sequence model.
     """
     ours = _checked(config)
-    usual = _rotary_channels(ours)
-    turned = usual if ours.rotary_channels is None else ours.rotary_channels
     only = {name: (getattr(ours, name), value) for name, value in ONLY.items()}
-    return only | {"rotary_channels": (turned, usual)}
+    turned = ours.num_turned(ours.num_channels // ours.num_heads, embedded=ours.abs_pos_emb)
+    return only | {"turned channels of a head (rotary_fraction)": (turned, _rotary_channels(ours))}
 
 
 def rows(config: AnyModelConfig) -> list[Row]:
@@ -115,10 +133,12 @@ def rows(config: AnyModelConfig) -> list[Row]:
     result = [
         row("input_adapter/token_embedding", "input_adapter.txt_embedding.weight"),
         frequency_buffer(ours, "input_adapter.frq_pos_encoding.inv_freq"),
-        *layers.cross_layer("cross_attention", "cross_attention", residual=True, bias=False),
+        *layers.cross_layer("cross_attention/0", "cross_attention", residual=True, bias=False),
     ]
     if ours.abs_pos_emb:
-        result.append(row("input_adapter/position_embedding", "input_adapter.pos_embedding.weight"))
+        result.append(
+            row("input_adapter/position_embedding/0", "input_adapter.pos_embedding.weight")
+        )
     for i in range(ours.num_self_attention_layers):
         name = f"self_attention.{i}"
         result += layers.self_layer(f"block/layer/{i}", name, bias=False, out_bias=False)
