@@ -349,10 +349,11 @@ class PerceiverAR(Recordable):
             positions = self.input_adapter.checked_positions(jnp.asarray(positions), count.shape[1])
             return positions, positions[:, :, 0]
         self.input_adapter.check_counted()
+        first = self.settings.first_position
         if self.settings.position_origin == "first":
-            return count[:, :, None], count
+            return (count + first)[:, :, None], count
         # Only differences turn: counting down from 0 needs no length, which steps would change.
-        return (last - count)[:, :, None], -count
+        return (last - count + first)[:, :, None], -count
 
     def _mask_of_inputs(
         self, seen: EmbeddedSequence, num_positions: int, num_latents: int

@@ -68,6 +68,9 @@ class PerceiverARConfig(LayerOptions):
         "first",
         "positions count from the first token, or back from the 'last', which is then at 0",
     )
+    first_position: int = setting(
+        0, "row of tables of positions that the first counted token takes; DeepMind's data has 1"
+    )
     rotary_fraction: float | None = setting(
         None,
         "fraction of a head's channels that rotary positions turn, in [0, 1]; None: all, or half "
@@ -165,6 +168,9 @@ class PerceiverARConfig(LayerOptions):
             )
 
     def _check_rotary(self) -> None:
+        for name in ("first_position", "query_position_offset"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
         fraction = self.rotary_fraction
         if fraction is not None and not 0.0 <= fraction <= 1.0:
             raise ValueError(f"rotary_fraction={fraction} is not in [0, 1]")

@@ -59,6 +59,12 @@ class ImageSequenceDataConfig:
         "None: whole images",
     )
 
+    eval_block_size: int | None = setting(
+        None,
+        "evaluation makes a row of each block of so many values, which alone are predicted, and of "
+        "all before them; None: one row of each image, of which a model predicts the end",
+    )
+
     def __post_init__(self):
         if min(self.batch_size, self.eval_batch_size) < 1:
             raise ValueError(
@@ -72,6 +78,9 @@ class ImageSequenceDataConfig:
         least = self.random_min_seq_len
         if least is not None and not 1 <= least <= self.max_seq_len:
             raise ValueError(f"random_min_seq_len={least} is not from 1 to {self.max_seq_len}")
+        block = self.eval_block_size
+        if block is not None and not 1 <= block <= self.max_seq_len:
+            raise ValueError(f"eval_block_size={block} is not from 1 to {self.max_seq_len}")
 
     @property
     def max_seq_len(self) -> int:
@@ -104,8 +113,8 @@ def image_sequence_batches(
             shard=shard,
         )
     return pipeline.evaluation_batches(
-        open_images(config, config.eval_split),
-        sequence,
+        _Blocks(open_images(config, config.eval_split), config),
+        sequence.block,
         batch_size=config.eval_batch_size,
         shard=shard,
     )
@@ -137,12 +146,37 @@ def _flat(image: np.ndarray, ordering: Ordering) -> np.ndarray:
     return image.reshape(-1, *image.shape[3:])
 
 
+class _Blocks:
+    """A source of images with the blocks of values to predict, `{"image", "block": (first, end)}`.
+
+    Source: perceiver-ar `load_block_eval`.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self, images: "Images", config: ImageSequenceDataConfig):
+        self._images = images
+        size, whole = config.eval_block_size or config.max_seq_len, config.max_seq_len
+        self._blocks = [(first, min(first + size, whole)) for first in range(0, whole, size)]
+
+    def __len__(self) -> int:
+        return len(self._images) * len(self._blocks)
+
+    def __getitem__(self, index: int) -> Example:
+        image, block = divmod(index, len(self._blocks))
+        return {"image": self._images[image]["image"], "block": self._blocks[block]}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Sequence:
     config: ImageSequenceDataConfig
 
-    def __call__(self, example: Example) -> Example:
-        return self._row(example["image"], self.config.max_seq_len)
+    def block(self, example: Example) -> Example:
+        """All values up to the end of a block, and whether they are of it."""
+        first, end = example["block"]
+        row = self._row(example["image"], end)
+        row["predicted"][: len(row["predicted"]) - (end - first)] = False
+        return row
 
     def random(self, example: Example, rng: np.random.Generator) -> Example:
         """A random beginning, where one is asked for.

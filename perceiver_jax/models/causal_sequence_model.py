@@ -79,14 +79,21 @@ class CausalSequenceConfig(PerceiverARConfig):
     def _check_tables(self) -> None:
         shape = self.position_shape
         if shape is None:
+            if self.first_position:
+                raise ValueError(
+                    f"first_position={self.first_position} goes with a table that has rows for it; "
+                    f"set abs_pos_emb and position_shape="
+                    f"({self.max_seq_len + self.first_position},), or 0"
+                )
             return
         if not self.abs_pos_emb:
             raise ValueError("position_shape has no meaning without abs_pos_emb")
         if not shape or min(shape) < 1:
             raise ValueError(f"position_shape={shape} must be sizes of 1 or more")
-        if len(shape) == 1 and shape[0] < self.max_seq_len:
+        if len(shape) == 1 and shape[0] < self.max_seq_len + self.first_position:
             raise ValueError(
-                f"position_shape={shape} has fewer positions than max_seq_len={self.max_seq_len}"
+                f"position_shape={shape} has fewer positions than max_seq_len={self.max_seq_len} "
+                f"tokens from first_position={self.first_position} take"
             )
 
 
@@ -212,6 +219,7 @@ def ar_copy(seq_len: int, **fields: Any) -> CausalSequenceConfig:
     sizes: dict[str, Any] = {
         "max_seq_len": seq_len,
         "position_shape": (seq_len + 1,),
+        "first_position": 1,
         "position_table": "sinusoidal",
         "train_positions": False,
         "max_latents": 16 if short else 1024,

@@ -13,6 +13,7 @@ from perceiver_jax.card import ModelCard
 from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
 from perceiver_jax.data import ImageDataConfig, MusicDataConfig, TextDataConfig
 from perceiver_jax.data.copy_task import CopyTaskConfig
+from perceiver_jax.data.image_sequences import ImageSequenceDataConfig
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig
 from perceiver_jax.models.release import tokenizer_files
@@ -23,7 +24,9 @@ from perceiver_jax.train.parallel import ParallelConfig
 from perceiver_jax.train.tasks import AnyTask, ImageClassification
 from perceiver_jax.whole_files import write_whole
 
-AnyDataConfig = ImageDataConfig | TextDataConfig | MusicDataConfig | CopyTaskConfig
+AnyDataConfig = (
+    ImageDataConfig | TextDataConfig | MusicDataConfig | CopyTaskConfig | ImageSequenceDataConfig
+)
 """Kinds of data that an experiment can have."""
 
 CARD = "card.json"

@@ -182,3 +182,25 @@ def test_what_cannot_be_is_refused(fields, message):
 def test_a_dataset_that_there_is_not_is_an_error():
     with pytest.raises(DatasetError, match="no dataset is called 'cats'"):
         batches(make(dataset="cats"))
+
+
+@pytest.mark.parametrize("size", [10, 36])
+def test_every_value_is_predicted_in_one_block_after_all_before_it(size):
+    config, whole = make(eval_block_size=size), make()
+    blocks, images = batches(config, training=False), batches(whole, training=False)
+    rows = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+    row = {name: images[0][name][1] for name in images[0]}
+    num_blocks = -(-36 // size)
+    for i in range(num_blocks):
+        first, end = size * i, min(size * (i + 1), 36)
+        block = {name: rows[name][num_blocks + i] for name in rows}
+        assert block["predicted"].nonzero()[0].tolist() == list(range(36 - (end - first), 36))
+        assert block["input_mask"].sum() == end
+        for name in ("ids", "targets", "positions"):
+            np.testing.assert_array_equal(block[name][36 - end :], row[name][:end])
+            assert not block[name][: 36 - end].any()
+
+
+def test_blocks_are_no_longer_than_images():
+    with pytest.raises(ValueError, match="eval_block_size=37 is not from 1 to 36"):
+        make(eval_block_size=37)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_jax.train.losses import classification_loss, smooth
+from perceiver_jax.train.losses import classification_loss, smooth, token_losses
 
 
 @pytest.fixture
@@ -70,3 +70,16 @@ def test_the_smoothed_loss_of_mixed_labels_is_that_of_deepmind(golden_training):
         "cross_entropy",
     )
     np.testing.assert_allclose(got, golden_training["outputs/loss/per_example"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("factor", [0.0, 0.01])
+def test_token_losses_are_their_formula(float64, logits, smoothing, factor):
+    targets = np.array([3, 0, 6, 6, 1])
+    log_z = np.log(np.exp(logits).sum(-1))
+    spread = np.full((5, 7), smoothing / 6)
+    spread[np.arange(5), targets] = 1 - smoothing
+    least = -(spread * np.log(np.maximum(spread, 1e-300))).sum(-1)
+    wanted = -(spread * (logits - log_z[:, None])).sum(-1) - least + factor * log_z**2
+    got = token_losses(jnp.asarray(logits), targets, label_smoothing=smoothing, z_loss=factor)
+    np.testing.assert_allclose(got, wanted, rtol=1e-10)

@@ -13,8 +13,9 @@ from perceiver_jax.data.text.fast_tokenizer import FastTokenizer
 from perceiver_jax.data.text.tokenizers import ByteTokenizer
 from perceiver_jax.data.text.train_tokenizer import train
 from perceiver_jax.errors import UserError
+from perceiver_jax.train.losses import token_sums
 from perceiver_jax.train.tasks import MaskedLanguageModelling
-from perceiver_jax.train.tasks.masked_language_modelling import _readable, token_sums
+from perceiver_jax.train.tasks.masked_language_modelling import _readable
 from tests.train.tiny_runs import experiment
 from tests.train.tiny_texts import classifier, language_model
 

@@ -1,4 +1,4 @@
-"""DeepMind's Perceiver IO (Haiku): the three ImageNet models and the masked language model."""
+"""DeepMind's models (Haiku): three of ImageNet, the masked language model, and Perceiver AR."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
 from interop.rows import Row
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import AnyModelConfig, PerceiverConfig
+from perceiver_jax.models import AnyModelConfig
 
 __all__ = [
     "PUBLISHED",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def config(meta: Mapping[str, Any]) -> PerceiverConfig:
+def config(meta: Mapping[str, Any]) -> AnyModelConfig:
     """Our config from the arguments of DeepMind's modules.
 
     Args:

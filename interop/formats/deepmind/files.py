@@ -13,7 +13,7 @@ import numpy as np
 
 from interop.files import FileError, haiku, npz
 from interop.foreign import Foreign
-from interop.formats.deepmind import imagenet, language_model
+from interop.formats.deepmind import imagenet, language_model, perceiver_ar
 from interop.formats.deepmind.kinds import FAMILIES, WHOSE
 from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
@@ -21,7 +21,7 @@ from interop.formats.settings import settings_beside, write_settings_beside
 from interop.ops import KEEP
 from perceiver_jax.card import ImagePreprocessing, TextPreprocessing
 from perceiver_jax.data.imagenet import imagenet_classes
-from perceiver_jax.models import PerceiverConfig, skeleton
+from perceiver_jax.models import AnyModelConfig, skeleton
 
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
@@ -44,13 +44,15 @@ def read(source: Path) -> Foreign:
         foreign,
         settings=family.settings(config),
         labels=imagenet_classes() if family is imagenet else (),
-        origin=f"DeepMind, Perceiver IO, {name} (recognised by its shapes)",
+        origin=f"DeepMind, {name} (recognised by its shapes)",
         licence="CC BY 4.0",
     )
 
 
 def _input(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """How a picture or a text becomes the input of a model with these arrays."""
+    if perceiver_ar.EMBEDDING in arrays:
+        return {}
     embedding = arrays.get(language_model.EMBEDDING)
     if embedding is None:
         return {"preprocessing": ImagePreprocessing()}
@@ -63,7 +65,7 @@ def published(arrays: Mapping[str, np.ndarray]) -> str | None:
     return next((name for name, make in PUBLISHED.items() if _has_its_shapes(make(), arrays)), None)
 
 
-def _has_its_shapes(config: PerceiverConfig, arrays: Mapping[str, np.ndarray]) -> bool:
+def _has_its_shapes(config: AnyModelConfig, arrays: Mapping[str, np.ndarray]) -> bool:
     table = family_of(config, FAMILIES, WHOSE).rows(config)
     if {name for row in table for name in (*row.theirs, *row.tied)} != arrays.keys():
         return False
@@ -82,9 +84,9 @@ def write(destination: Path, foreign: Foreign) -> None:
     Raises:
         FileError: the name has another ending.
     """
-    of_texts = language_model.EMBEDDING in foreign.arrays
+    bare = {language_model.EMBEDDING, perceiver_ar.EMBEDDING} & foreign.arrays.keys()
     if destination.suffix in (".pystate", ".pickle"):
-        haiku.write(destination, foreign.arrays, bare=of_texts)
+        haiku.write(destination, foreign.arrays, bare=bool(bare))
     elif destination.suffix == ".npz":
         npz.write(destination, foreign.arrays)
     else:

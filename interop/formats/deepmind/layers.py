@@ -66,24 +66,24 @@ def biased_average(average: str, count: str, theirs: str) -> Row:
     return ignore(theirs, "the average before its bias is divided out", hidden)
 
 
-def cross_layer(ours: str, theirs: str) -> list[Row]:
-    """A `CrossAttention`."""
+def cross_layer(ours: str, theirs: str, mlp_name: str = "mlp") -> list[Row]:
+    """A `CrossAttention`, whose MLP has this name."""
     return [
         *norm(f"{ours}/q_norm", f"{theirs}/{nth('layer_norm', 0)}"),
         *norm(f"{ours}/kv_norm", f"{theirs}/{nth('layer_norm', 1)}"),
         *attention(f"{ours}/attention", f"{theirs}/attention"),
         *norm(f"{ours}/mlp_norm", f"{theirs}/{nth('layer_norm', 2)}"),
-        *mlp(f"{ours}/mlp", f"{theirs}/mlp"),
+        *mlp(f"{ours}/mlp", f"{theirs}/{mlp_name}"),
     ]
 
 
-def self_layer(ours: str, theirs: str) -> list[Row]:
-    """A `SelfAttention`."""
+def self_layer(ours: str, theirs: str, mlp_name: str = "mlp") -> list[Row]:
+    """A `SelfAttention`, whose MLP has this name."""
     return [
         *norm(f"{ours}/norm", f"{theirs}/{nth('layer_norm', 0)}"),
         *attention(f"{ours}/attention", f"{theirs}/attention"),
         *norm(f"{ours}/mlp_norm", f"{theirs}/{nth('layer_norm', 1)}"),
-        *mlp(f"{ours}/mlp", f"{theirs}/mlp"),
+        *mlp(f"{ours}/mlp", f"{theirs}/{mlp_name}"),
     ]
 
 

@@ -79,6 +79,8 @@ ONLY = {
     "rotary_frequencies": "geometric",
     "rotary_max_wavelength": 10_000.0,
     "query_position_offset": 0,
+    "encoder_dropout": 0.0,
+    "latent_dropout": 0.0,
 }
 BUFFER_TOLERANCE = 1e-6
 """The reference computes its frequencies in float32; the largest of them is 1."""

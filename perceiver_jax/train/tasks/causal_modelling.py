@@ -12,6 +12,7 @@ from perceiver_jax.card import ModelCard
 from perceiver_jax.config import setting
 from perceiver_jax.data import Shard
 from perceiver_jax.data.copy_task import CopyTaskConfig, copy_batches
+from perceiver_jax.data.image_sequences import ImageSequenceDataConfig, image_sequence_batches
 from perceiver_jax.data.marked_bytes import VOCAB_SIZE as MARKED_BYTES
 from perceiver_jax.data.music import VOCAB_SIZE as MUSIC_EVENTS
 from perceiver_jax.data.music import MusicDataConfig, open_events
@@ -22,8 +23,8 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.generate import generate
 from perceiver_jax.models import CausalSequenceConfig, CausalSequenceModel
 from perceiver_jax.sampling import Sampling
+from perceiver_jax.train.losses import token_sums
 from perceiver_jax.train.tasks.base import Media
-from perceiver_jax.train.tasks.masked_language_modelling import token_sums
 from perceiver_jax.train.tasks.music import (
     EventSampling,
     music_preprocessing,
@@ -36,6 +37,7 @@ BATCHES: Mapping[type, Any] = {
     TextDataConfig: causal_batches,
     MusicDataConfig: music_batches,
     CopyTaskConfig: copy_batches,
+    ImageSequenceDataConfig: image_sequence_batches,
 }
 """Which batches a dataset gives, by the type of its config."""
 
@@ -44,6 +46,12 @@ BATCHES: Mapping[type, Any] = {
 class CausalModelling:
     """Predict each token from those before it, at the last `max_latents` positions of a row."""
 
+    label_smoothing: float = setting(
+        0.0, "mass of a target spread over all other tokens in training, in [0, 1)"
+    )
+    z_loss: float = setting(
+        0.0, "factor of the squared log of the softmax's normaliser, added to the training loss"
+    )
     predict_samples: tuple[str, ...] = setting(
         (),
         "texts to continue; at every evaluation their continuations are shown in TensorBoard's "
@@ -58,6 +66,10 @@ class CausalModelling:
     predict_top_k: int = setting(10, "most probable tokens that they are drawn from")
 
     def __post_init__(self):
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing={self.label_smoothing} is not in [0, 1)")
+        if not self.z_loss >= 0.0:
+            raise ValueError(f"z_loss={self.z_loss} must be 0 or more")
         for name in ("predict_prompt", "predict_tokens", "predict_top_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
@@ -75,8 +87,11 @@ class CausalModelling:
         if not isinstance(data, TextDataConfig):
             if isinstance(data, MusicDataConfig):
                 _check_sizes(model, MUSIC_EVENTS, data.max_seq_len)
-            else:
+            elif isinstance(data, CopyTaskConfig):
                 _check_sizes(model, MARKED_BYTES, data.seq_len - 1)
+            else:
+                _check_sizes(model, MARKED_BYTES, data.max_seq_len)
+                _check_positions(model, data)
             if self.predict_samples:
                 raise UserError("predict_samples are texts, and this data has none; leave them out")
             return
@@ -95,15 +110,19 @@ class CausalModelling:
                 )
 
     def batches(self, data: Any, *, training: bool, seed: int, shard: Shard) -> Batches:
-        """See `Task`; batches hold `ids`, `targets`, `predicted` and `input_mask`, all [B, M]."""
+        """See `Task`; batches hold `ids`, `targets`, `predicted` and `input_mask`, all [B, M].
+
+        Those of images hold `positions` [B, M, 3] as well.
+        """
         return BATCHES[type(data)](data, training=training, seed=seed, shard=shard)
 
     def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
         """Cross-entropy, bits and accuracy over the tokens that the latents predict."""
-        return _sums(model, batch, batch["predicted"], key)
+        options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        return _sums(model, batch, batch["predicted"], key, **options)
 
     def evaluate(self, model: Model, batch: Batch) -> Sums:
-        """The same without dropout."""
+        """The same without dropout, smoothing and z-loss."""
         return _sums(model, batch, batch["predicted"] & batch["mask"][:, None], None)
 
     def card(self, model: CausalSequenceConfig, data: Any) -> ModelCard:
@@ -122,7 +141,7 @@ class CausalModelling:
         """How the model continues the sample texts, or of music a held-out piece."""
         if isinstance(data, MusicDataConfig):
             return self._show_music(model, data)
-        if not self.predict_samples:
+        if not isinstance(data, TextDataConfig) or not self.predict_samples:
             return Media()
         tokenizer = open_tokenizer(data)
         prompts = [tokenizer.encode(sample) for sample in self.predict_samples]
@@ -165,11 +184,35 @@ def _check_sizes(model: CausalSequenceConfig, vocab_size: int, num_tokens: int) 
         )
 
 
-def _sums(model: Model, batch: Batch, counted: Array, key: Key | None) -> Sums:
-    logits = model(batch["ids"], batch["input_mask"], key=key)
+def _check_positions(model: CausalSequenceConfig, data: ImageSequenceDataConfig) -> None:
+    """Whether the tables have rows for x, y and channel, unless places are counted.
+
+    Neither must an evaluated block have more values than there are latents.
+    """
+    block = data.eval_block_size
+    if block is not None and block > model.max_latents:
+        raise UserError(
+            f"a model with max_latents={model.max_latents} does not predict blocks of "
+            f"{block:,} values; set --config.data.eval_block_size={model.max_latents}"
+        )
+    shape, needed = model.position_shape or (model.max_seq_len,), data.position_sizes
+    if len(shape) == 1:
+        return
+    if len(shape) != len(needed) or any(n < k for n, k in zip(shape, needed, strict=True)):
+        raise UserError(
+            f"these images need tables of positions of {needed}, and the model has "
+            f"position_shape={shape}; set --config.model.position_shape={needed}"
+        )
+
+
+def _sums(model: Model, batch: Batch, counted: Array, key: Key | None, **options: float) -> Sums:
+    several = len(cast(CausalSequenceModel, model).config.position_shape or (0,)) > 1
+    positions = batch["positions"] if several else None
+    logits = model(batch["ids"], batch["input_mask"], positions, key=key)
     first = batch["ids"].shape[1] - logits.shape[1]
-    sums = token_sums(logits, batch["targets"][:, first:], counted[:, first:])
-    total, weight = sums["loss"]
+    targets, counted = batch["targets"][:, first:], counted[:, first:]
+    sums = token_sums(logits, targets, counted, **options)
+    total, weight = token_sums(logits, targets, counted)["loss"] if options else sums["loss"]
     return {**sums, "bits_per_token": (total / math.log(2.0), weight)}
 
 

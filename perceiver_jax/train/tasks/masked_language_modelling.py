@@ -16,6 +16,7 @@ from perceiver_jax.data.text.tokenizers import MASK_TEXT, Tokenizer, required_to
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
 from perceiver_jax.models.masked_language_model import top_tokens
+from perceiver_jax.train.losses import token_sums
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.train.tasks.text import check_text, text_preprocessing, tokenizer_files
 from perceiver_jax.typing import Array, Batch, Key, Model, Sums
@@ -158,21 +159,3 @@ def _readable(tokenizer: Tokenizer, token: int) -> str:
 def _cell(text: str) -> str:
     """Text that does not end a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")
-
-
-def token_sums(logits: Array, targets: Array, counted: Array) -> Sums:
-    """Cross-entropy and accuracy over tokens.
-
-    Args:
-        logits: [B, M, V].
-        targets: [B, M] ids.
-        counted: [B, M] bool, where tokens count.
-    """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    weights = counted.astype(logits.dtype)
-    target = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)
-    losses = jax.nn.logsumexp(logits, axis=-1) - target[:, :, 0]
-    # The target alone is as large as the target; on CPU an argmax takes longer than all the rest.
-    right = (logits >= target).sum(-1) == 1
-    total = weights.sum()
-    return {"loss": ((losses * weights).sum(), total), "accuracy": ((right * weights).sum(), total)}
