@@ -153,6 +153,12 @@ class PerceiverARConfig(LayerOptions):
                 "'linear'"
             )
 
+        if self.num_training_inputs is not None and self.cross_attention_dropout:
+            raise ValueError(
+                f"num_training_inputs={self.num_training_inputs} and cross_attention_dropout="
+                f"{self.cross_attention_dropout} both leave inputs out; set one of them"
+            )
+
     def _check_layers(self) -> None:
         layers = self.num_self_attention_layers
         if not -1 <= self.num_self_attention_rotary_layers <= layers:

@@ -27,9 +27,50 @@ def small(**fields):
     )
 
 
+DEEPMIND = {
+    "initial_queries": "linear",
+    "cross_attention_keys": "inputs",
+    "tied_logits": False,
+    "output_norm": True,
+    "abs_pos_emb": False,
+    "rotary_frequencies": "closed",
+    "num_self_attention_rotary_layers": -1,
+    "cross_attention_dropout": 0.0,
+}
+VARIANTS = {
+    "krasserm": {},
+    "deepmind": DEEPMIND,
+    "two at each position": {**DEEPMIND, "num_latents_per_position": 2},
+    "inputs again, ahead, few heads": {
+        **DEEPMIND,
+        "initial_queries": "mlp",
+        "cross_attention_after_layers": (0, 2),
+        "query_position_offset": 1,
+        "rotary_heads_fraction": 0.5,
+        "rotary_fraction": 0.5,
+    },
+    "counted back": {**DEEPMIND, "position_origin": "last"},
+    "a learned query": {**DEEPMIND, "initial_queries": "learned_shared"},
+    "lucidrains": {
+        "num_cross_attention_layers": 2,
+        "num_cross_attention_qk_channels": 8,
+        "rotary_pairs": "halves",
+        "rotary_fraction": 0.5,
+        "num_self_attention_rotary_layers": -1,
+        "tied_logits": False,
+        "output_bias": False,
+    },
+}
+
+
 @pytest.fixture
 def model(float64, random_model):
     return random_model(lambda: build(small(), jax.random.key(0)))
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(float64, random_model, request):
+    return random_model(lambda: build(small(**VARIANTS[request.param]), jax.random.key(0)))
 
 
 @pytest.fixture
@@ -45,6 +86,7 @@ class Embedded:
     """An input adapter whose result is given."""
 
     def __init__(self, adapter):
+        self.of = adapter
         self.abs_pos_emb, self.max_seq_len = adapter.abs_pos_emb, adapter.max_seq_len
         self.token_embedding = adapter.token_embedding
 
@@ -58,32 +100,93 @@ class Embedded:
         return self.tokens
 
 
-def influence(model, mask, num_latents):
-    """[latents, tokens]: how far each latent's logits follow the embedding of each token."""
+def influence(model, masks, num_latents, keys=None):
+    """[cases, positions, tokens]: how far logits of each position follow each token's embedding.
+
+    Args:
+        model: of one row of M tokens.
+        masks: of each case, or None.
+        num_latents: positions that predict.
+        keys: of each case, or None.
+    """
     model.input_adapter = embedded = Embedded(model.input_adapter)
+    start = jnp.asarray(np.random.default_rng(1).normal(size=(1, M, 16)))
 
-    def logits(tokens):
-        embedded.tokens = tokens
-        return model(jnp.zeros((1, M), int), mask, num_latents=num_latents)[0]
+    def of_case(mask, key):
+        def logits(tokens):
+            embedded.tokens = tokens
+            return model(jnp.zeros((1, M), int), mask, num_latents=num_latents, key=key)[0]
 
-    tokens = jnp.asarray(np.random.default_rng(1).normal(size=(1, M, 16)))
-    return np.abs(jax.jacobian(logits)(tokens)).sum((1, 2, 4))
+        return jnp.abs(jax.jacobian(logits)(start)).sum((1, 2, 4))
+
+    axes = (None if masks is None else 0, None if keys is None else 0)
+    if axes == (None, None):
+        return np.asarray(jax.jit(of_case)(masks, keys))[None]
+    return np.asarray(jax.jit(jax.vmap(of_case, axes))(masks, keys))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("num_latents", [1, 3, 5])
-def test_no_token_sees_a_later_one_or_padding(model, layout, num_latents):
-    mask = mask_of(layout)
-    seen = influence(model, mask, num_latents)
-    is_token = np.ones(M, bool) if mask is None else np.asarray(mask[0])
+def sees_what_it_may(seen, mask, *, everything):
+    """Whether each position follows no later token and no padding, and itself and all before."""
+    num_latents = len(seen)
+    is_token = np.asarray(mask[0])
     for latent, token in itertools.product(range(num_latents), range(M)):
         place = M - num_latents + latent
         if not is_token[place]:
             continue
         if token > place or not is_token[token]:
             assert seen[latent, token] == 0.0, (latent, token)
-        else:
+        elif everything or token == place:
             assert seen[latent, token] > 0.0, (latent, token)
+
+
+MASKS = jnp.asarray([[row] for row in LAYOUTS.values() if row is not None], bool)
+
+
+@pytest.mark.parametrize("num_latents", [1, 3, 5])
+def test_no_token_sees_a_later_one_or_padding(variant, num_latents):
+    for seen, mask in zip(influence(variant, MASKS, num_latents), MASKS, strict=True):
+        sees_what_it_may(seen, mask, everything=True)
+
+
+def test_no_token_sees_a_later_one_where_there_is_no_mask(variant):
+    sees_what_it_may(influence(variant, None, 5)[0], np.ones((1, M), bool), everything=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cross_attention_dropout": 0.5, "num_latents_per_position": 2},
+        {"encoder_dropout": 0.6},
+        {"latent_dropout": 0.5, "encoder_dropout": 0.6, "num_latents_per_position": 2},
+        {"num_training_inputs": 4, "cross_attention_after_layers": (0,)},
+        {"num_training_inputs": 2, "encoder_dropout": 0.5},
+    ],
+)
+def test_no_token_sees_a_later_one_or_padding_in_training(float64, random_model, fields):
+    config = small(**(DEEPMIND | fields))
+    model = random_model(lambda: build(config, jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(0), len(MASKS))
+    for seen, mask in zip(influence(model, MASKS, 5, keys), MASKS, strict=True):
+        sees_what_it_may(seen, mask, everything=False)
+    model.input_adapter = model.input_adapter.of
+    whole = influence(model, None, 5, jax.random.split(jax.random.key(1), 20))
+    for seen in whole:
+        sees_what_it_may(seen, np.ones((1, M), bool), everything=False)
+    prefix = whole[:, -1, : M - 5] > 0.0
+    assert prefix.any() and not prefix.all(), "some of the prefix is left out, not all"
+
+
+def test_latents_that_are_dropped_are_seen_by_themselves_alone(float64, random_model):
+    """Without cross-attention nothing else can let them through."""
+    fields = {"num_cross_attention_layers": 0, "latent_dropout": 0.5}
+    model = random_model(lambda: build(small(**DEEPMIND, **fields), jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(0), 20)
+    drawn = influence(model, None, 5, keys) > 0.0
+    model.input_adapter = model.input_adapter.of
+    whole = influence(model, None, 5)[0] > 0.0
+    np.testing.assert_array_equal(whole[:, 5:], np.tri(5, dtype=bool))
+    assert not whole[:, :5].any() and not (drawn & ~whole).any()
+    assert drawn[:, range(5), range(5, M)].all() and (drawn != whole).any()
 
 
 @pytest.mark.parametrize("layout", ["left", "left, into the latents"])
@@ -108,6 +211,21 @@ def test_a_latent_predicts_the_same_whatever_follows(model, ids):
     for num_tokens in range(M - 4, M):
         part = model(ids[:, :num_tokens], num_latents=num_tokens - (M - 5))
         np.testing.assert_allclose(part, whole[:, : part.shape[1]], atol=1e-13)
+
+
+@pytest.mark.parametrize("layout", ["none", "left, into the latents"])
+def test_cached_steps_of_every_variant_are_the_call(variant, ids, layout):
+    mask = mask_of(layout)
+    mask = jnp.ones((1, M), bool) if mask is None else mask
+    logits, hidden, cache = variant.prefill(ids[:, :7], mask[:, :7], num_latents=2, num_steps=M - 7)
+    assert hidden.shape == (1, 2, 16)
+    for i in range(7, M):
+        wanted = variant(ids[:, :i], mask[:, :i], num_latents=i - 5)[:, -1]
+        if mask[0, i - 1]:
+            np.testing.assert_allclose(logits, wanted, atol=1e-12)
+        if not mask[0, i]:
+            return
+        logits, _, cache = variant.step(ids[:, i], cache)
 
 
 @pytest.mark.parametrize("layout", ["none", "left", "left, into the latents", "in the middle"])
@@ -180,6 +298,32 @@ def test_what_does_not_fit_is_refused(model, num_tokens, num_latents, message):
         ({"rotary_fraction": 1.5}, "rotary_fraction=1.5 is not in"),
         ({"cross_attention_dropout": 1.0}, "not a rate"),
         ({"max_latents": 21}, "max_latents=21 is not between 1 and max_seq_len=20"),
+        ({"num_latents_per_position": 2}, "goes with num_latents_per_position=1 alone, not 2"),
+        (
+            {"num_training_inputs": 5, "cross_attention_dropout": 0.0},
+            "goes with num_training_inputs=None alone, not 5",
+        ),
+        (
+            {"num_input_channels": 8},
+            "num_input_channels=8 must be num_channels=16; or take 'linear'",
+        ),
+        (
+            {**DEEPMIND, "num_training_inputs": 5, "cross_attention_dropout": 0.5},
+            "both leave inputs out",
+        ),
+        ({"cross_attention_after_layers": (3,)}, "different layers in order, from 0 to 2"),
+        ({"cross_attention_after_layers": (1, 0)}, "different layers in order"),
+        ({"rotary_heads_fraction": 0.0}, "rotary_heads_fraction=0.0 is not in"),
+        ({"rotary_max_wavelength": 0.5}, "rotary_max_wavelength=0.5 must be 1 or more"),
+        ({"query_position_offset": -1}, "query_position_offset=-1 must be 0 or more"),
+        ({"zero_logits": True}, "no meaning where logits are tied"),
+        ({**DEEPMIND, "num_input_channels": 8, "tied_logits": True}, "set tied_logits=False"),
+        ({"abs_pos_emb": False, "position_shape": (20,)}, "no meaning without abs_pos_emb"),
+        ({"position_shape": (19,)}, "fewer positions than max_seq_len=20"),
+        ({"position_shape": (20,), "first_position": 1}, "from first_position=1 take"),
+        ({"first_position": 1}, r"position_shape=\(21,\), or 0"),
+        ({"position_shape": ()}, "must be sizes of 1 or more"),
+        ({"position_shape": (5, 4)}, "rotary positions take one index"),
     ],
 )
 def test_configs_that_make_no_model_are_refused(fields, message):
@@ -203,8 +347,13 @@ def test_arrays_that_do_not_go_together_are_refused(model, ids, mask, message):
         model(ids, mask)
 
 
-def test_memory_of_a_long_prefix_is_that_of_its_tokens_not_of_scores():
-    config = causal_bytes(max_seq_len=2**14, num_channels=64, num_self_attention_layers=1)
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"cross_attention_keys": "inputs", "initial_queries": "linear"}],
+)
+def test_memory_of_a_long_prefix_is_that_of_its_tokens_not_of_scores(fields):
+    sizes = {"max_seq_len": 2**14, "num_channels": 64, "num_self_attention_layers": 1}
+    config = causal_bytes(**sizes, **fields)
     structure = skeleton(config)
 
     def temporaries(num_tokens):

@@ -14,6 +14,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
     TextDecoderConfig,
     TextEncoderConfig,
+    ar_rotary,
 )
 from perceiver_jax.models.release import Release
 
@@ -34,6 +35,7 @@ CAUSAL_CARD = ModelCard(
     licence="MIT",
 )
 MUSIC_CARD = ModelCard(origin="a test", licence="MIT")
+NUM_BYTES = 262
 MUSIC = {"vocab_size": 389, "output_norm": True, "output_bias": False, "abs_pos_emb": False}
 """What models of music have otherwise than those of bytes."""
 
@@ -156,10 +158,63 @@ def causal_model(**fields):
     return CausalSequenceConfig(**(usual | fields))
 
 
+TABLE = {
+    "rotary_fraction": 0.0,
+    "abs_pos_emb": True,
+    "position_shape": (13,),
+    "first_position": 1,
+    "position_table": "sinusoidal",
+    "train_positions": False,
+}
+"""Positions of DeepMind's copy task."""
+
+
+def deepmind_causal_model(**fields):
+    """Of bytes with three markers, turned, as DeepMind's class has it, and else tiny."""
+    usual = {
+        "max_seq_len": 12,
+        "max_latents": 7,
+        "num_channels": 16,
+        "num_heads": 2,
+        "num_self_attention_layers": 2,
+        "abs_pos_emb": False,
+    }
+    return ar_rotary(**(usual | fields))
+
+
+LUCIDRAINS_LM = {
+    "num_tokens": 20_000,
+    "dim": 32,
+    "depth": 6,
+    "max_seq_len": 2048,
+    "num_latents": 256,
+}
+LUCIDRAINS_AR = {
+    "num_tokens": 20_000,
+    "dim": 512,
+    "depth": 8,
+    "max_seq_len": 4096,
+    "cross_attn_seq_len": 3072,
+    "cross_attn_dropout": 0.5,
+}
+
+
+def parts(config):
+    """The halves of a config by name, or all of it under no name."""
+    if not isinstance(config, PerceiverConfig):
+        return {"": config}
+    return {"encoder": config.encoder, "decoder": config.decoder}
+
+
+def schedule(part):
+    """Which layers follow each other, of what has that."""
+    return getattr(part, "schedule", None)
+
+
 def card_of(config):
     """What is known of a model that takes such inputs."""
     if isinstance(config, CausalSequenceConfig):
-        return MUSIC_CARD if config.vocab_size == MUSIC["vocab_size"] else CAUSAL_CARD
+        return CAUSAL_CARD if config.vocab_size == NUM_BYTES else MUSIC_CARD
     return TEXT_CARD if isinstance(config.encoder, TextEncoderConfig) else CARD
 
 

@@ -23,6 +23,7 @@ from tests.interop.conftest import (
     MUSIC,
     causal_model,
     classifier,
+    deepmind_causal_model,
     language_model,
     pooled,
     text_classifier,
@@ -77,6 +78,7 @@ CHAINS = {
     "classes of texts": (text_classifier(), ["krasserm", "huggingface", "ours"]),
     "bytes, causal": (causal_model(), ["krasserm", "ours"]),
     "music": (causal_model(**MUSIC), ["krasserm", "ours"]),
+    "bytes with markers, causal": (deepmind_causal_model(), ["deepmind", "ours"]),
     "twelve layers": (
         language_model(num_self_attention_layers_per_block=12, num_self_attention_blocks=1),
         ["deepmind", "huggingface"],

@@ -101,12 +101,37 @@ class PerceiverLMArguments:
     inverted_cross_attn: bool = False
 
 
-AnyArguments = PerceiverArguments | PerceiverIOArguments | PerceiverLMArguments
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerceiverARArguments:
+    """Arguments of `perceiver_ar_pytorch.PerceiverAR`."""
+
+    num_tokens: int = setting(doc="size of the vocabulary")
+    dim: int = setting(doc="channels of embedded tokens and latents")
+    depth: int = setting(doc="self-attention layers")
+    max_seq_len: int = setting(doc="most tokens of an example: prefix and latents")
+    cross_attn_seq_len: int = setting(doc="tokens of the prefix, in every example")
+    dim_head: int = 64
+    heads: int = 8
+    dropout: float = 0.0
+    cross_attn_dropout: float = 0.0
+    ff_mult: int = 4
+    perceive_depth: int = 1
+    perceive_max_heads_process: int = setting(
+        2, "heads of the cross-attentions computed at once, which changes nothing but memory"
+    )
+
+
+HalvesArguments = PerceiverArguments | PerceiverIOArguments | PerceiverLMArguments
+"""Of models with an encoder and a decoder."""
+AnyArguments = HalvesArguments | PerceiverARArguments
 CLASSES: dict[str, type] = {
     "Perceiver": PerceiverArguments,
     "PerceiverIO": PerceiverIOArguments,
     "PerceiverLM": PerceiverLMArguments,
+    "PerceiverAR": PerceiverARArguments,
 }
+MIN_ROTARY_CHANNELS = 32
+"""Fewest channels of a head that a `PerceiverAR` turns by position; with smaller heads it fails."""
 
 
 def parse(settings: Mapping[str, Any]) -> AnyArguments:
@@ -125,6 +150,9 @@ def parse(settings: Mapping[str, Any]) -> AnyArguments:
         )
     _refuse_unknown(name, left)
     arguments = from_dict(CLASSES[name], left, f"arguments of lucidrains' {name}")
+    if isinstance(arguments, PerceiverARArguments):
+        _check_autoregressive(arguments)
+        return arguments
     if arguments.attn_residual:
         raise ConfigError("attn_residual=True (attention over earlier layers) is not supported")
     if isinstance(arguments, PerceiverArguments):
@@ -147,8 +175,28 @@ def as_settings(arguments: AnyArguments) -> dict[str, Any]:
     return {CLASS: names[type(arguments)], **to_dict(arguments)}
 
 
+def _check_autoregressive(arguments: PerceiverARArguments) -> None:
+    prefix, context, dim_head = (
+        arguments.cross_attn_seq_len,
+        arguments.max_seq_len,
+        arguments.dim_head,
+    )
+    if not 0 <= prefix < context:
+        raise ConfigError(
+            f"cross_attn_seq_len={prefix} is not between 0 and max_seq_len - 1 = {context - 1}: "
+            "tokens after the prefix predict"
+        )
+    if dim_head < MIN_ROTARY_CHANNELS:
+        raise ConfigError(
+            f"dim_head={dim_head} is not supported: lucidrains' PerceiverAR turns "
+            f"{MIN_ROTARY_CHANNELS} channels of a head by position, and fails if there are fewer"
+        )
+
+
 def _class_of(arguments: Mapping[str, Any]) -> str:
     """The class whose arguments these are."""
+    if "cross_attn_seq_len" in arguments:
+        return "PerceiverAR"
     if "num_tokens" in arguments or "max_seq_len" in arguments:
         return "PerceiverLM"
     if "queries_dim" in arguments or "dim" in arguments:

@@ -15,7 +15,7 @@ import numpy as np
 from interop.files import FileError, safetensors_files, torch_files
 from interop.foreign import Foreign
 from interop.formats.lucidrains.arguments import CLASS
-from interop.formats.lucidrains.shapes import INNER, class_of, from_shapes
+from interop.formats.lucidrains.shapes import FREQUENCIES, INNER, class_of, from_shapes
 from interop.formats.settings import read_json, settings_beside, write_settings_beside
 from perceiver_jax.card import TextPreprocessing
 
@@ -97,10 +97,14 @@ def write(destination: Path, foreign: Foreign) -> None:
 def renamed(arrays: Arrays) -> Arrays:
     """The state dict under names of 0.11, whichever version it comes from.
 
+    Those of a `PerceiverAR`, which is of another package, stay.
+
     Raises:
         FileError: two names would become one.
     """
     inner = INNER if any(name.startswith(INNER) for name in arrays) else ""
+    if FREQUENCIES in arrays:
+        return dict(arrays)
     if any(name.startswith(f"{inner}cross_attend_blocks.") for name in arrays):
         rules = LEGACY_PERCEIVER_IO
     elif any(name.startswith("layers.0.0.") for name in arrays) and not _is_variant(arrays):
@@ -115,7 +119,12 @@ def renamed(arrays: Arrays) -> Arrays:
 
 def unwrapped(arrays: Arrays) -> Arrays:
     """The state dict without the prefix that a wrapping module gave to all of its names."""
-    prefixes = [name.removesuffix("latents") for name in arrays if name.endswith("latents")]
+    prefixes = [
+        name.removesuffix(own)
+        for own in ("latents", FREQUENCIES)
+        for name in arrays
+        if name.endswith(own)
+    ]
     if len(prefixes) != 1:
         return arrays
     (prefix,) = prefixes

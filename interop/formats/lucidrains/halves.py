@@ -1,4 +1,4 @@
-"""What encoders and decoders of all classes have in common.
+"""What encoders and decoders of all classes that have such have in common.
 
 - Exact GELU gates the MLPs, projections to queries, keys and values have no bias, and attention is
   uniform where everything is masked.
@@ -8,7 +8,7 @@
 
 from typing import Any
 
-from interop.formats.lucidrains.arguments import AnyArguments
+from interop.formats.lucidrains.arguments import HalvesArguments
 from perceiver_jax.core import DecoderConfig, EncoderConfig
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.models import ImageEncoderConfig, PerceiverConfig
@@ -27,7 +27,7 @@ LAYERS: dict[str, Any] = {
 Requirements = dict[str, tuple[Any, Any]]
 
 
-def encoder_fields(arguments: AnyArguments) -> dict[str, Any]:
+def encoder_fields(arguments: HalvesArguments) -> dict[str, Any]:
     """Fields of our encoder that follow from arguments which all classes have."""
     return {
         **LAYERS,
@@ -39,7 +39,7 @@ def encoder_fields(arguments: AnyArguments) -> dict[str, Any]:
     }
 
 
-def latent_fields(arguments: AnyArguments) -> dict[str, Any]:
+def latent_fields(arguments: HalvesArguments) -> dict[str, Any]:
     """Fields of our model that are of neither half."""
     return {"num_latents": arguments.num_latents, "num_latent_channels": arguments.latent_dim}
 

@@ -3,12 +3,12 @@
 from types import ModuleType
 
 from interop.formats.families import family_of
-from interop.formats.lucidrains import perceiver, perceiver_io, perceiver_lm
+from interop.formats.lucidrains import perceiver, perceiver_ar, perceiver_io, perceiver_lm
 from interop.formats.lucidrains.arguments import AnyArguments
-from interop.formats.lucidrains.halves import WHOSE
 from perceiver_jax.models import AnyModelConfig
 
-FAMILIES = (perceiver, perceiver_io, perceiver_lm)
+WHOSE = "lucidrains"
+FAMILIES = (perceiver, perceiver_io, perceiver_lm, perceiver_ar)
 BY_ARGUMENTS = {family.ARGUMENTS: family for family in FAMILIES}
 
 

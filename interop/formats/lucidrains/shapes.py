@@ -11,6 +11,8 @@ from interop.formats.lucidrains.arguments import CLASS, UNKNOWN
 
 INNER = "perceiver_io."
 """What names of a `PerceiverLM` start with, but for its embeddings."""
+FREQUENCIES = "rotary_pos_emb.inv_freq"
+"""Frequencies of rotary positions, which a `PerceiverAR` alone has."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -30,6 +32,8 @@ def class_of(arrays: Arrays) -> str:
     for variant, mark in variants.items():
         if any(re.search(mark, name) for name in arrays):
             raise FileError(f"these weights are those of {variant}, which is not supported")
+    if FREQUENCIES in arrays:
+        return "PerceiverAR"
     if any(name.startswith(f"{INNER}cross_attend_block.") for name in arrays):
         return "PerceiverLM"
     if any(name.startswith("cross_attend_block.") for name in arrays):
@@ -38,10 +42,10 @@ def class_of(arrays: Arrays) -> str:
         return "Perceiver"
     shown = ", ".join(list(arrays)[:3])
     raise FileError(
-        "these are not the weights of lucidrains' Perceiver, PerceiverIO or PerceiverLM alone: "
-        "names start neither with layers.0.cross_attn (before 0.11 layers.0.0) nor with "
-        f"cross_attend_block (cross_attend_blocks), below {INNER} or not. There are {shown}, ...: "
-        "save the model's own state dict"
+        "these are not the weights of lucidrains' Perceiver, PerceiverIO, PerceiverLM or "
+        "PerceiverAR alone: names start neither with layers.0.cross_attn (before 0.11 layers.0.0) "
+        f"nor with cross_attend_block (cross_attend_blocks), below {INNER} or not, and none is "
+        f"{FREQUENCIES}. There are {shown}, ...: save the model's own state dict"
     )
 
 
@@ -56,17 +60,20 @@ def from_shapes(arrays: Arrays) -> dict[str, Any]:
         FileError: a tensor of the class is missing.
     """
     name = class_of(arrays)
-    tell = {"Perceiver": _perceiver, "PerceiverIO": _perceiver_io, "PerceiverLM": _perceiver_lm}
+    tell = {
+        "Perceiver": _perceiver,
+        "PerceiverIO": _perceiver_io,
+        "PerceiverLM": _perceiver_lm,
+        "PerceiverAR": _perceiver_ar,
+    }
     inner = {name.removeprefix(INNER): array for name, array in arrays.items()}
     try:
         told = tell[name](inner)
-        latents = inner["latents"].shape
-        sizes = {"num_latents": latents[0], "latent_dim": latents[1]}
     except (KeyError, IndexError) as error:
         raise FileError(
             f"a tensor of lucidrains' {name} is missing or has no axes: {error}"
         ) from None
-    return {CLASS: name, "depth": _count(inner, r"layers\.(\d+)\."), **sizes, **told}
+    return {CLASS: name, "depth": _count(inner, r"layers\.(\d+)\."), **told}
 
 
 def _perceiver(arrays: Arrays) -> dict[str, Any]:
@@ -78,13 +85,14 @@ def _perceiver(arrays: Arrays) -> dict[str, Any]:
     see_bands = f"{UNKNOWN} (see num_freq_bands)"
     head = "to_logits.2.bias" in arrays
     return {
+        **_latents(arrays),
         "num_freq_bands": bands,
         "max_freq": UNKNOWN,
         "input_channels": see_bands,
         "input_axis": see_bands,
         "fourier_encode_data": see_bands,
-        **_heads("cross", arrays["layers.0.cross_attn.fn.to_q.weight"]),
-        **_heads("latent", arrays["layers.0.self_attns.0.0.fn.to_q.weight"]),
+        **_heads("cross_", arrays["layers.0.cross_attn.fn.to_q.weight"]),
+        **_heads("latent_", arrays["layers.0.self_attns.0.0.fn.to_q.weight"]),
         "self_per_cross_attn": _count(arrays, r"layers\.0\.self_attns\.(\d+)\."),
         "weight_tie_layers": _tied(arrays, first=1),
         "final_classifier_head": head,
@@ -116,20 +124,39 @@ def _perceiver_lm(arrays: Arrays) -> dict[str, Any]:
 def _sequence(arrays: Arrays) -> dict[str, Any]:
     """What a `PerceiverIO` has besides the channels of inputs, queries and outputs."""
     return {
-        **_heads("cross", arrays["cross_attend_block.cross_attn.fn.to_q.weight"]),
-        **_heads("latent", arrays["layers.0.self_attns.0.0.fn.to_q.weight"]),
+        **_latents(arrays),
+        **_heads("cross_", arrays["cross_attend_block.cross_attn.fn.to_q.weight"]),
+        **_heads("latent_", arrays["layers.0.self_attns.0.0.fn.to_q.weight"]),
         "weight_tie_layers": _tied(arrays, first=0),
         "decoder_ff": "decoder_ff.norm.weight" in arrays,
         "inverted_cross_attn": f"{UNKNOWN} (false, unless given)",
     }
 
 
+def _perceiver_ar(arrays: Arrays) -> dict[str, Any]:
+    embedding = arrays["token_emb.weight"].shape
+    return {
+        "num_tokens": embedding[0],
+        "dim": embedding[1],
+        "max_seq_len": arrays["pos_emb.weight"].shape[0],
+        "cross_attn_seq_len": f"{UNKNOWN} (tokens of the prefix)",
+        **_heads("", arrays["layers.0.0.to_out.weight"].T),
+        "ff_mult": arrays["layers.0.1.1.weight"].shape[0] // embedding[1],
+        "perceive_depth": _count(arrays, r"perceive_layers\.(\d+)\."),
+    }
+
+
+def _latents(arrays: Arrays) -> dict[str, Any]:
+    latents = arrays["latents"].shape
+    return {"num_latents": latents[0], "latent_dim": latents[1]}
+
+
 def _heads(kind: str, to_q: np.ndarray) -> dict[str, Any]:
     inner = len(to_q)
     by_default = f", by default {inner // 64} * 64" if inner % 64 == 0 else ""
     return {
-        f"{kind}_heads": f"{UNKNOWN} ({kind}_heads * {kind}_dim_head = {inner}{by_default})",
-        f"{kind}_dim_head": f"{UNKNOWN} (see {kind}_heads)",
+        f"{kind}heads": f"{UNKNOWN} ({kind}heads * {kind}dim_head = {inner}{by_default})",
+        f"{kind}dim_head": f"{UNKNOWN} (see {kind}heads)",
     }
 
 

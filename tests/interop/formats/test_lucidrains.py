@@ -166,7 +166,7 @@ def test_the_class_follows_from_the_arguments():
         (PERCEIVER | {"inverted_cross_attn": [True]}, "has 1 entries for depth=3"),
         (
             PERCEIVER | {"class": "gated.Perceiver"},
-            "class 'gated.Perceiver' is not supported; Perceiver, PerceiverIO, PerceiverLM are",
+            "class 'gated.Perceiver' is not supported; Perceiver, PerceiverIO, PerceiverLM, Perc",
         ),
         (PERCEIVER | {"self_per_cross_attn": 0}, "layers_per_block=0 is too small"),
     ],
