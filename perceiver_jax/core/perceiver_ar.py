@@ -179,7 +179,8 @@ class PerceiverAR(Recordable):
                 asked of a model in which a further token changes what came before.
         """
         self._check_latents(inputs.shape[-1], num_latents)
-        if num_steps and (why := self.why_no_steps):
+        why = self.settings.why_no_steps(embedded=self.input_adapter.abs_pos_emb)
+        if num_steps and why:
             raise ValueError(f"{why}, so it has no cached steps; take num_steps=0")
         sequence = self._embed(inputs, input_mask, positions)
         first_latent = inputs.shape[1] - num_latents
@@ -268,15 +269,6 @@ class PerceiverAR(Recordable):
         return self._predict(hidden)[:, 0], hidden, cache
 
     @property
-    def why_no_steps(self) -> str | None:
-        """Why a further token changes all before it, or None where it does not."""
-        if self.settings.initial_queries == "learned":
-            return "initial_queries='learned' belong to places, which move with each token"
-        if self.settings.position_origin == "last" and self.input_adapter.abs_pos_emb:
-            return "position_origin='last' with embedded positions embeds all anew at each token"
-        return None
-
-    @property
     def _num_per_position(self) -> int:
         return self.settings.num_latents_per_position
 
@@ -346,8 +338,8 @@ class PerceiverAR(Recordable):
             positions: those given, if any.
         """
         if positions is not None:
-            positions = self.input_adapter.checked_positions(jnp.asarray(positions), count.shape[1])
-            return positions, positions[:, :, 0]
+            given = self.input_adapter.checked_positions(jnp.asarray(positions), count.shape[1])
+            return given, given[:, :, 0]
         self.input_adapter.check_counted()
         first = self.settings.first_position
         if self.settings.position_origin == "first":
@@ -379,13 +371,12 @@ class PerceiverAR(Recordable):
             first = sequence.mask.shape[1] - num_latents
             mask = self._repeated(sequence.mask[:, first:])[:, None, None]
         rate = self.settings.latent_dropout
-        drops = key is not None and rate > 0.0
-        if self._one_per_position and not drops:
+        if self._one_per_position and (key is None or rate == 0.0):
             return mask, True
         at = self._repeated(jnp.arange(num_latents)[None])[0]
         past = (at[None, :] <= at[:, None])[None, None]
         mask = past if mask is None else mask & past
-        if drops:
+        if key is not None and rate > 0.0:
             kept = jax.random.bernoulli(key, 1.0 - rate, (len(sequence.content), 1, 1, len(at)))
             mask = mask & (kept | jnp.eye(len(at), dtype=bool)[None, None])
         return mask, False

@@ -232,6 +232,18 @@ class PerceiverARConfig(LayerOptions):
         # The fraction stands for a number of channels, which rounding must not make smaller.
         return int(num_head_channels * self.rotary_fraction + 1e-6) // 2 * 2
 
+    def why_no_steps(self, *, embedded: bool) -> str | None:
+        """Why a further token changes all before it, or None where cached steps are possible.
+
+        Args:
+            embedded: whether positions are embedded.
+        """
+        if self.initial_queries == "learned":
+            return "initial_queries='learned' belong to places, which move with each token"
+        if self.position_origin == "last" and embedded:
+            return "position_origin='last' with embedded positions embeds all anew at each token"
+        return None
+
     def cross_attention(self) -> AttentionConfig:
         """Of every cross-attention."""
         return self.attention_config(

@@ -141,7 +141,7 @@ def test_cached_steps_are_the_call(case, name):
     inputs, mask, positions = (x[:, -11:] for x in (this.inputs, this.mask, this.positions))
     num_tokens = inputs.shape[1]
     start = num_tokens - 2
-    if model.why_no_steps:
+    if model.config.why_no_steps(embedded=model.config.abs_pos_emb):
         with pytest.raises(ValueError, match="take num_steps=0"):
             model.prefill(inputs, mask, num_latents=1, num_steps=1)
         logits, _, _ = model.prefill(inputs, mask, num_latents=1, num_steps=0)
