@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from perceiver_jax.command import run_command
 
@@ -53,25 +54,19 @@ def sentiment(options: argparse.Namespace) -> None:
 
 
 def generate_text(options: argparse.Namespace) -> None:
-    """Prints each text with its continuation, as it is made where there is one text."""
+    """Prints each text with its continuation; of one text as it is made, without beam search."""
     from perceiver_jax.pipelines.text_generation import TextGeneration
     from perceiver_jax.pipelines.texts import gather_texts
     from perceiver_jax.pretrained import open_source
-    from perceiver_jax.sampling import Sampling
 
     texts = gather_texts(options.text, options.file, options.lines)
-    settings = {
-        "max_new_tokens": options.max_new_tokens,
-        "num_latents": options.num_latents,
-        "sampling": Sampling(
-            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
-        ),
-        "refill": options.refill,
-        "seed": options.seed,
-    }
+    settings = {**generation_settings(options), "stop_texts": options.stop}
     generation = TextGeneration(open_source(options.source), options.tokenizer)
     if len(texts) == 1:
-        pieces = generation.stream(texts[0], **settings)
+        if options.num_beams is None:
+            pieces = generation.stream(texts[0], **settings)
+        else:
+            pieces = iter(generation(texts, **settings))
         first = next(pieces, "")
         print(texts[0] + first, end="", flush=True)
         for piece in pieces:
@@ -87,26 +82,60 @@ def generate_music(options: argparse.Namespace) -> None:
     from perceiver_jax.data.music import read_midi, render_wav, write_midi
     from perceiver_jax.pipelines.music_generation import MusicGeneration
     from perceiver_jax.pretrained import open_source
-    from perceiver_jax.sampling import Sampling
 
     check_music_files(options.prompt, options.out, options.render)
+    settings = generation_settings(options)
     notes = read_midi(options.prompt)
     piece = MusicGeneration(open_source(options.source))(
         notes,
         only_continuation=options.only_continuation,
-        max_new_tokens=options.max_new_tokens,
-        num_latents=options.num_latents,
-        sampling=Sampling(
-            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
-        ),
-        refill=options.refill,
-        seed=options.seed,
+        **settings,
     )
     write_midi(piece, options.out)
     print(f"{options.out}: {len(piece):,} notes, {max(note.end for note in piece):.1f} s")
     if options.render is not None:
         render_wav(piece, options.render)
         print(options.render)
+
+
+def generation_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_generation_arguments` asks for; raises a UserError where it does not go together.
+
+    As in transformers, `num_beams` means beam search, and `penalty_alpha` with `top_k` contrastive.
+    """
+    from perceiver_jax.beam_search import BeamSearch
+    from perceiver_jax.contrastive_search import ContrastiveSearch
+    from perceiver_jax.errors import UserError
+    from perceiver_jax.sampling import Sampling
+
+    drawn = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p}
+    search = None
+    if options.penalty_alpha is not None:
+        if options.num_beams is not None:
+            raise UserError("--num-beams and --penalty-alpha are two searches; give one of them")
+        if options.top_k is None:
+            raise UserError(
+                "--penalty-alpha chooses among the most probable tokens; give their number as "
+                "well, as in --top-k=4"
+            )
+        search = ContrastiveSearch(top_k=drawn.pop("top_k"), penalty_alpha=options.penalty_alpha)
+    elif options.num_beams is not None:
+        penalty = 1.0 if options.length_penalty is None else options.length_penalty
+        search = BeamSearch(num_beams=options.num_beams, length_penalty=penalty)
+    if options.length_penalty is not None and options.num_beams is None:
+        raise UserError("--length-penalty compares beams; give their number, as in --num-beams=4")
+    given = {name: value for name, value in drawn.items() if value is not None}
+    if search is not None and given:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{names} would draw tokens at random, and a search does not; leave it out")
+    return {
+        "max_new_tokens": options.max_new_tokens,
+        "num_latents": options.num_latents,
+        "sampling": Sampling(**given),
+        "search": search,
+        "refill": options.refill,
+        "seed": options.seed,
+    }
 
 
 def check_music_files(prompt: Path | None, out: Path, render: Path | None) -> None:
@@ -143,12 +172,32 @@ def add_generation_arguments(task: argparse.ArgumentParser) -> None:
     task.add_argument(
         "--temperature",
         type=float,
-        default=1.0,
         help="below 1 the probable becomes more so, 0 takes the most probable (default: 1)",
     )
-    task.add_argument("--top-k", type=positive, help="draw from the k most probable tokens only")
+    task.add_argument(
+        "--top-k",
+        type=positive,
+        help="draw from the k most probable tokens only, or choose among them by --penalty-alpha",
+    )
     task.add_argument(
         "--top-p", type=float, help="draw from the most probable tokens that reach this probability"
+    )
+    task.add_argument(
+        "--penalty-alpha",
+        type=float,
+        help="contrastive search among the --top-k most probable tokens: how much likeness to what "
+        "came before counts against probability, from 0 to 1",
+    )
+    task.add_argument(
+        "--num-beams",
+        type=positive,
+        help="beam search: follow so many continuations at once, and take the best in the end",
+    )
+    task.add_argument(
+        "--length-penalty",
+        type=float,
+        help="of beam search: log probabilities are divided by the length to this power, so above "
+        "0 favours long continuations (default: 1)",
     )
     task.add_argument(
         "--refill",
@@ -255,6 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     task = tasks.add_parser("generate-text", help="texts to their continuations")
     add_generation_arguments(task)
+    task.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a continuation where it contains this text, and leave that out; may be repeated",
+    )
     add_text_arguments(task)
     task.set_defaults(run=generate_text)
 

@@ -6,6 +6,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -73,3 +74,13 @@ ANY_TOKEN = Sampling()
 """Every token with the probability that the model gives it."""
 GREEDY = Sampling(temperature=0.0)
 """The most probable token."""
+
+
+def suppressed(logits: Array, tokens: Sequence[int]) -> Array:
+    """[..., V] logits of a model that gives these tokens no probability."""
+    return logits.at[..., jnp.asarray(tokens, jnp.int32)].set(-jnp.inf) if tokens else logits
+
+
+def among(tokens: Array, some: Sequence[int]) -> Array:
+    """Which of the tokens, of any shape, are one of some."""
+    return jnp.isin(tokens, jnp.asarray(some, jnp.int32))

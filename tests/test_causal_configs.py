@@ -65,3 +65,10 @@ def test_images_that_do_not_go_with_the_model_are_refused(model, data, message):
 def test_one_table_counts_the_values_of_images():
     _, config = experiment("ar_imagenet64")
     config.task.check(dataclasses.replace(config.model, position_shape=None), config.data)
+
+
+def test_several_positions_belong_to_images():
+    _, config = experiment("ar_copy_131k")
+    sizes = {"position_shape": (9, 9), "first_position": 0}
+    with pytest.raises(UserError, match=r"position_shape=\(9, 9\) takes several positions"):
+        config.task.check(dataclasses.replace(config.model, **sizes), config.data)

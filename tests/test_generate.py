@@ -3,12 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_jax.beam_search import BeamSearch
+from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.errors import UserError
-from perceiver_jax.generate import generate, stream, window
+from perceiver_jax.generate import generate, stream
 from perceiver_jax.models import CausalSequenceConfig, build
 from perceiver_jax.sampling import GREEDY, Sampling
-
-VOCAB, CONTEXT, LATENTS = 23, 20, 6
+from perceiver_jax.windows import window
+from tests.continuations import CONTEXT, LATENTS, VOCAB, make_model, prompt
 
 
 @pytest.fixture
@@ -24,10 +26,6 @@ def model(float64, random_model):
         init_scale=0.5,
     )
     return random_model(lambda: build(config, jax.random.key(0)))
-
-
-def prompt(length, seed=0):
-    return np.random.default_rng((length, seed)).integers(0, VOCAB, length).tolist()
 
 
 WILD = Sampling(temperature=3.0)
@@ -129,6 +127,22 @@ def test_a_row_is_drawn_by_its_place_alone(model):
     assert twice[0].tolist() != twice[1].tolist()
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, WILD])
+def test_suppressed_tokens_are_never_drawn(model, sampling):
+    settings = {"max_new_tokens": 40, "sampling": sampling}
+    (free,) = generate(model, [prompt(5)], **settings)
+    kept = sorted(set(range(VOCAB)) - set(free[:8].tolist()))
+    suppressed = [token for token in range(VOCAB) if token not in kept]
+    (got,) = generate(model, [prompt(5)], suppress_tokens=suppressed, **settings)
+    assert set(got.tolist()) <= set(kept)
+
+
+@pytest.mark.parametrize("search", [BeamSearch(), ContrastiveSearch()])
+def test_a_search_draws_nothing(model, search):
+    with pytest.raises(UserError, match="give one of the two"):
+        generate(model, [[1]], max_new_tokens=3, sampling=Sampling(top_k=4), search=search)
+
+
 def test_pieces_of_no_tokens_are_refused(model):
     with pytest.raises(UserError, match="at_once=0"):
         stream(model, [[1]], max_new_tokens=3, at_once=0)
@@ -160,8 +174,52 @@ def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
         (["abc"], {}, "prompt 0 is 'abc', not a sequence"),
         ([[1.5]], {}, "not a sequence of token ids"),
         ([[1]], {"refill": "all"}, "refill='all'"),
+        ([[1]], {"stop_tokens": [VOCAB]}, "stop_tokens has 23, the model knows 0 to 22"),
+        ([[1]], {"suppress_tokens": [-1]}, "suppress_tokens has -1"),
+        ([[1]], {"suppress_tokens": range(VOCAB)}, "has every token"),
     ],
 )
 def test_what_cannot_be_continued_is_refused(model, prompts, fields, message):
     with pytest.raises(UserError, match=message):
         generate(model, prompts, **{"max_new_tokens": 3, **fields})
+
+
+LEARNED = {"initial_queries": "learned"}
+COUNTED_BACK = {"position_origin": "last", "rotary_fraction": 0.0}
+
+
+@pytest.mark.parametrize("fields", [LEARNED, COUNTED_BACK], ids=["learned", "counted back"])
+@pytest.mark.parametrize("search", [None, BeamSearch(num_beams=1)], ids=["greedy", "one beam"])
+def test_a_model_without_cached_steps_takes_a_call_for_each_token(random_model, fields, search):
+    model = make_model(random_model, **fields)
+    tokens, wanted = prompt(4), []
+    settings = {"max_new_tokens": 2 * LATENTS, "num_latents": 3, "refill": "every"}
+    sampling = {} if search else {"sampling": GREEDY}
+    got = generate(model, [tokens], search=search, **settings, **sampling)[0]
+    for i in range(2 * LATENTS):
+        ids = np.array([[*tokens, *wanted]])
+        num_latents = 3 if i == 0 else min(LATENTS, ids.shape[1])
+        wanted.append(int(model(ids, num_latents=num_latents)[0, -1].argmax()))
+    assert got.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    "fields, settings, message",
+    [
+        (LEARNED, {}, "belong to places.*: each new token takes a whole call; take refill='every'"),
+        (COUNTED_BACK, {}, "embeds all anew.* take refill='every'"),
+        (
+            LEARNED,
+            {"refill": "every", "search": ContrastiveSearch()},
+            "contrastive search has no steps",
+        ),
+        (
+            {"position_shape": (5, 4), "rotary_fraction": 0.0},
+            {},
+            "2 positions, which counting does not tell; continue with model.prefill",
+        ),
+    ],
+)
+def test_models_that_cannot_go_on_are_refused(random_model, fields, settings, message):
+    with pytest.raises(UserError, match=message):
+        generate(make_model(random_model, **fields), [prompt(4)], max_new_tokens=2, **settings)

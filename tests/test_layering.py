@@ -24,7 +24,7 @@ LAYERS = [
     {"core"},
     {"adapters"},
     {"models"},
-    {"sampling", "generate"},
+    {"sampling", "windows", "prompts", "beam_search", "contrastive_search", "generate"},
     {"train"},
     {"pretrained"},
     {"pipelines"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from perceiver_jax.errors import UserError
-from perceiver_jax.sampling import GREEDY, Sampling
+from perceiver_jax.sampling import GREEDY, Sampling, among, suppressed
 
 PROBABILITIES = np.array([[0.4, 0.1, 0.3, 0.05, 0.15], [0.2, 0.2, 0.25, 0.3, 0.05]])
 LOGITS = jnp.log(jnp.asarray(PROBABILITIES))
@@ -69,3 +69,15 @@ def test_draws_follow_the_probabilities_that_are_left():
 def test_values_that_mean_nothing_are_refused(fields):
     with pytest.raises(UserError, match=next(iter(fields))):
         Sampling(**fields)
+
+
+def test_suppressed_tokens_have_no_probability_and_the_others_share_it():
+    p = jax.nn.softmax(suppressed(LOGITS, [0, 3]))
+    np.testing.assert_allclose(p[0], [0, 0.1 / 0.55, 0.3 / 0.55, 0, 0.15 / 0.55], rtol=1e-6)
+    assert suppressed(LOGITS, []) is LOGITS
+
+
+def test_tokens_are_found_among_some():
+    tokens = jnp.asarray([[1, 2], [3, 1]])
+    assert among(tokens, (1, 3)).tolist() == [[True, False], [True, True]]
+    assert not among(tokens, ()).any()

@@ -1,6 +1,5 @@
 """Notes to how they go on, by a causal model of events."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -10,11 +9,11 @@ from perceiver_jax.card import MusicPreprocessing
 from perceiver_jax.data.music import VOCAB_SIZE, MusicError, Note, decode, encode
 from perceiver_jax.data.music.performance import PAD_ID, VELOCITY
 from perceiver_jax.errors import UserError
-from perceiver_jax.generate import Refill, generate
+from perceiver_jax.generate import Search, generate
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import Release
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
-from perceiver_jax.train.tasks.music import EventSampling
+from perceiver_jax.windows import Refill
 
 
 class MusicGeneration:
@@ -55,6 +54,7 @@ class MusicGeneration:
         max_new_tokens: int = 256,
         num_latents: int | None = None,
         sampling: Sampling = ANY_TOKEN,
+        search: Search | None = None,
         refill: Refill = "half",
         seed: int = 0,
     ) -> list[Note]:
@@ -65,9 +65,10 @@ class MusicGeneration:
             only_continuation: leave the given notes out, and begin where the last of them ends.
             max_new_tokens: events that the model adds; a note is two and more of them.
             num_latents: latents to begin with; None: as in `generate`.
-            sampling: how events are chosen; padding never is.
-            refill: what happens when latents are used up, see `generate`.
-            seed: of the choice.
+            sampling: how events are drawn, where no search chooses them; padding never is.
+            search: how they are searched for; None: they are drawn.
+            refill: what happens when latents are used up, see `windows`.
+            seed: of what is drawn.
 
         Returns:
             Notes by start, then pitch; at least one.
@@ -85,7 +86,9 @@ class MusicGeneration:
             [prompt],
             max_new_tokens=max_new_tokens,
             num_latents=num_latents,
-            sampling=EventSampling(**dataclasses.asdict(sampling)),
+            sampling=sampling,
+            search=search,
+            suppress_tokens=[PAD_ID],
             refill=refill,
             key=jax.random.key(seed),
         )

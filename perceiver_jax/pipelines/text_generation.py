@@ -1,15 +1,23 @@
 """Texts to their continuations, by a causal model."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 
+from perceiver_jax.beam_search import BeamSearch
+from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.errors import UserError
-from perceiver_jax.generate import Refill, generate, stream
+from perceiver_jax.generate import Search, generate, stream
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.growing_text import GrowingText, checked_stop_texts
 from perceiver_jax.pipelines.texts import TextReader
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
+from perceiver_jax.windows import Refill
+
+TOKENS_BETWEEN_LOOKS = 16
+"""So many are made before texts are searched for stop texts, where nobody waits for each token."""
 
 
 class TextGeneration:
@@ -40,7 +48,9 @@ class TextGeneration:
         max_new_tokens: int = 256,
         num_latents: int | None = None,
         sampling: Sampling = ANY_TOKEN,
+        search: Search | None = None,
         stop_tokens: Sequence[int] = (),
+        stop_texts: Sequence[str] = (),
         refill: Refill = "half",
         seed: int = 0,
     ) -> list[str]:
@@ -50,29 +60,45 @@ class TextGeneration:
             texts: what to continue; of a text longer than the model takes, its end is seen.
             max_new_tokens: most tokens of each.
             num_latents: latents to begin with; None: as in `generate`.
-            sampling: how tokens are chosen.
+            sampling: how tokens are drawn, where no search chooses them.
+            search: how they are searched for; None: they are drawn.
             stop_tokens: ids of tokens that end a text, which they are no part of.
-            refill: what happens when latents are used up, see `generate`.
-            seed: of the choice.
+            stop_texts: a continuation ends where it contains one of them, which is no part of it;
+                not with beam search, whose scores know of tokens alone.
+            refill: what happens when latents are used up, see `windows`.
+            seed: of what is drawn.
 
         Raises:
-            UserError: a text is empty, or a number out of range.
+            UserError: a text or a stop text is empty, a number out of range, or settings that do
+                not go together.
         """
-        prompts = self._prompts(texts)
-        made = generate(
-            self.model,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            num_latents=num_latents,
-            sampling=sampling,
-            stop_tokens=stop_tokens,
-            refill=refill,
-            key=jax.random.key(seed),
-        )
-        kept = (
-            tokens[:-1] if len(tokens) and tokens[-1] in stop_tokens else tokens for tokens in made
-        )
-        return [self.reader.tokenizer.decode(tokens.tolist()) for tokens in kept]
+        prompts, stop_texts = self._prompts(texts), checked_stop_texts(stop_texts)
+        settings: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "num_latents": num_latents,
+            "sampling": sampling,
+            "search": search,
+            "stop_tokens": stop_tokens,
+            "refill": refill,
+            "key": jax.random.key(seed),
+        }
+        tokenizer = self.reader.tokenizer
+        if not stop_texts:
+            made = generate(self.model, prompts, **settings)
+            return [tokenizer.decode(_without_stop(row.tolist(), stop_tokens)) for row in made]
+        if isinstance(search, BeamSearch):
+            raise UserError(
+                "stop texts end a text while it is made, and beam search makes many that are "
+                "compared by their tokens; give stop tokens, or no beams"
+            )
+        growing = [GrowingText(tokenizer, stop_tokens, stop_texts) for _ in prompts]
+        pieces: list[list[str]] = [[] for _ in prompts]
+        for new in stream(self.model, prompts, **settings, at_once=TOKENS_BETWEEN_LOOKS):
+            for text, row, tokens in zip(growing, pieces, new.tolist(), strict=True):
+                row.append(text.add(tokens))
+            if all(text.ended for text in growing):
+                break
+        return ["".join([*row, text.rest()]) for text, row in zip(growing, pieces, strict=True)]
 
     def stream(
         self,
@@ -81,30 +107,40 @@ class TextGeneration:
         max_new_tokens: int = 256,
         num_latents: int | None = None,
         sampling: Sampling = ANY_TOKEN,
+        search: ContrastiveSearch | None = None,
+        stop_tokens: Sequence[int] = (),
+        stop_texts: Sequence[str] = (),
         refill: Refill = "half",
         seed: int = 0,
     ) -> Iterator[str]:
-        """Pieces of a continuation as they are made; joined they are what the call returns."""
-        prompts = self._prompts([text])
+        """Pieces of a continuation as they are made; joined they are what the call returns.
+
+        What a stop text may begin with is held back until it is clear. Beam search has no pieces:
+        its text is known when it has ended.
+        """
+        growing = GrowingText(
+            self.reader.tokenizer, stop_tokens, stop_texts=checked_stop_texts(stop_texts)
+        )
         steps = stream(
             self.model,
-            prompts,
+            self._prompts([text]),
             max_new_tokens=max_new_tokens,
             num_latents=num_latents,
             sampling=sampling,
+            search=search,
+            stop_tokens=stop_tokens,
             refill=refill,
             key=jax.random.key(seed),
         )
-        tokens, shown, whole = [], 0, ""
-        for step in steps:
-            tokens += step[0].tolist()
-            whole = self.reader.tokenizer.decode(tokens)
-            # A character that is not whole yet is waited for.
-            if not whole.endswith("\ufffd"):
-                yield whole[shown:]
-                shown = len(whole)
-        if shown < len(whole):
-            yield whole[shown:]
+        for new in steps:
+            piece = growing.add(new[0].tolist())
+            if piece:
+                yield piece
+            if growing.ended:
+                return
+        rest = growing.rest()
+        if rest:
+            yield rest
 
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
         if isinstance(texts, str) or not texts:
@@ -116,3 +152,7 @@ class TextGeneration:
                 raise UserError(f"{text!r} has no tokens to begin with; give some text")
             prompts.append(tokens[-self.config.max_seq_len :])
         return prompts
+
+
+def _without_stop(tokens: list[int], stop_tokens: Sequence[int]) -> list[int]:
+    return tokens[:-1] if tokens[-1] in stop_tokens else tokens

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from perceiver_jax import models, run
+from perceiver_jax.beam_search import BeamSearch
 from perceiver_jax.card import ModelCard, MusicPreprocessing, TextPreprocessing
+from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.data.music import PAD_ID, Note, decode, encode, read_midi, write_midi
 from perceiver_jax.errors import UserError
 from perceiver_jax.generate import generate
@@ -91,7 +93,7 @@ def test_the_first_new_notes_are_as_hard_as_the_last_that_were_given(music_relea
     assert note == Note(72, 100, 0.0, 0.05)
 
 
-def test_padding_is_never_made_however_probable(music_release):
+def test_padding_is_never_made_however_probable(music_release, monkeypatch):
     released = music_release(output_bias=True)
     (path,) = [path for path in released.arrays if path.endswith("output_adapter/bias")]
     bias = np.zeros(389, np.float32)
@@ -103,6 +105,16 @@ def test_padding_is_never_made_however_probable(music_release):
     # Padding tells nothing: the piece would be what was given.
     piece = MusicGeneration(likely)(TUNE, max_new_tokens=60, sampling=WILD)
     assert len(piece) > 6
+    seen = []
+
+    def record(*args, **settings):
+        seen.extend(generate(*args, **settings))
+        return seen[-1:]
+
+    monkeypatch.setattr("perceiver_jax.pipelines.music_generation.generate", record)
+    for search in (BeamSearch(num_beams=2), ContrastiveSearch(top_k=389, penalty_alpha=0.9)):
+        MusicGeneration(likely)(TUNE, max_new_tokens=5, search=search)
+    assert len(seen) == 2 and PAD_ID not in np.concatenate(seen)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +209,22 @@ def test_the_command_writes_the_continuation_alone(files, released):
 
 
 @pytest.mark.parametrize(
+    "options, search",
+    [
+        (["--num-beams=2"], BeamSearch(num_beams=2)),
+        (["--penalty-alpha=0.9", "--top-k=3"], ContrastiveSearch(top_k=3, penalty_alpha=0.9)),
+    ],
+)
+def test_the_command_searches(files, released, options, search):
+    (task, source, *_), folder = files
+    out = folder / "out.mid"
+    command = [task, source, "--max-new-tokens=8", f"--out={out}", *options, f"{folder / 'in.mid'}"]
+    assert run.main(command) == 0
+    wanted = MusicGeneration(released)(TUNE, max_new_tokens=8, search=search)
+    np.testing.assert_allclose(np.array(read_midi(out)), np.array(wanted), atol=2e-3)
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         (["--out={}/out.mid"], "there is no music to begin with"),
@@ -206,6 +234,7 @@ def test_the_command_writes_the_continuation_alone(files, released):
         (["--out={}/release", "{}/in.mid"], "release is a folder; name a file in it"),
         (["--out={}/out.mid", "{}/release/config.json"], "is no MIDI file"),
         (["--out={}/out.mid", "--top-p=2", "{}/in.mid"], "top_p=2.0 is not in"),
+        (["--out={}/out.mid", "--num-beams=2", "{}/in.mid"], "--temperature would draw"),
     ],
 )
 def test_mistakes_of_the_command_are_answered_in_a_sentence(files, capsys, arguments, words):

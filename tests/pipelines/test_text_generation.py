@@ -6,9 +6,11 @@ import jax
 import pytest
 
 from perceiver_jax import models, run
+from perceiver_jax.beam_search import BeamSearch
 from perceiver_jax.card import ModelCard, TextPreprocessing
+from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.errors import UserError
-from perceiver_jax.generate import generate
+from perceiver_jax.generate import generate, stream
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import release
 from perceiver_jax.pipelines.text_generation import TextGeneration
@@ -65,6 +67,80 @@ def test_a_stop_token_ends_a_text_and_is_no_part_of_it(causal_release):
     assert ended == free[: free.index(letter)]
 
 
+@pytest.mark.parametrize("length", [1, 3, 9])
+def test_a_stop_text_of_any_length_ends_a_text_and_its_stream(causal_release, length):
+    generation = TextGeneration(causal_release)
+    settings = {"max_new_tokens": 40, "sampling": LETTERS}
+    texts = ["some text", "another text"]
+    free = generation(texts, **settings)
+    stop = free[0][17 : 17 + length]
+    wanted = [text.split(stop)[0] for text in free]
+    assert wanted[0] != free[0]
+    settings["stop_texts"] = ["none of this", stop]
+    assert generation(texts, **settings) == wanted
+    pieces = list(generation.stream(texts[0], **settings))
+    assert "".join(pieces) == wanted[0] and all(pieces)
+
+
+def test_a_stream_ends_before_a_stop_token_as_the_call_does(causal_release):
+    generation = TextGeneration(causal_release)
+    settings = {"max_new_tokens": 30, "sampling": LETTERS}
+    (free,) = generation(["some text"], **settings)
+    settings["stop_tokens"] = [6 + ord(free[5])]
+    (ended,) = generation(["some text"], **settings)
+    assert ended == free[: free.index(free[5])]
+    assert "".join(generation.stream("some text", **settings)) == ended
+
+
+def test_generation_ends_with_its_last_stop_text(causal_release, monkeypatch):
+    generation = TextGeneration(causal_release)
+    made = []
+
+    def counted(*args, **settings):
+        for tokens in stream(*args, **settings):
+            made.append(tokens)
+            yield tokens
+
+    monkeypatch.setattr("perceiver_jax.pipelines.text_generation.stream", counted)
+    letters = [chr(ord("a") + i) for i in range(10)]
+    assert generation(["some", "text"], max_new_tokens=200, stop_texts=letters) == ["", ""]
+    assert sum(tokens.shape[1] for tokens in made) < 100
+
+
+@pytest.mark.parametrize(
+    "search", [BeamSearch(num_beams=3), ContrastiveSearch(top_k=3, penalty_alpha=0.9)]
+)
+def test_a_text_is_searched_for(causal_release, search):
+    generation = TextGeneration(causal_release)
+    (text,) = generation(["some text"], max_new_tokens=12, search=search)
+    ids = [6 + byte for byte in b"some text"]
+    (tokens,) = generate(generation.model, [ids], max_new_tokens=12, search=search)
+    assert text == bytes(int(token) - 6 for token in tokens).decode()
+
+
+def test_contrastive_search_is_streamed_and_ends_with_stop_texts(causal_release):
+    generation = TextGeneration(causal_release)
+    settings = {"max_new_tokens": 20, "search": ContrastiveSearch(top_k=3, penalty_alpha=0.9)}
+    (free,) = generation(["some text"], **settings)
+    stop = free[10:12]
+    pieces = list(generation.stream("some text", stop_texts=[stop], **settings))
+    assert "".join(pieces) == free.split(stop)[0]
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"stop_texts": ["a", ""]}, "empty stop text"),
+        ({"stop_texts": "abc"}, "'abc' is one text; give a list"),
+        ({"stop_texts": ["a"], "search": BeamSearch()}, "give stop tokens, or no beams"),
+        ({"sampling": GREEDY, "search": BeamSearch()}, "give one of the two"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(causal_release, settings, words):
+    with pytest.raises(UserError, match=words):
+        TextGeneration(causal_release)(["text"], **settings)
+
+
 def test_the_seed_matters(causal_release):
     generation = TextGeneration(causal_release)
     settings = {"max_new_tokens": 20, "sampling": Sampling(top_k=5)}
@@ -92,6 +168,52 @@ def test_the_command_prints_texts_with_their_continuations(causal_release, tmp_p
     )
     for text, continuation in zip(texts, wanted, strict=True):
         assert f"{text}{continuation}\n" in shown
+
+
+@pytest.mark.parametrize(
+    "options, settings",
+    [
+        (["--num-beams=3"], {"search": BeamSearch(num_beams=3)}),
+        (
+            ["--num-beams=2", "--length-penalty=-0.5"],
+            {"search": BeamSearch(num_beams=2, length_penalty=-0.5)},
+        ),
+        (
+            ["--penalty-alpha=0.9", "--top-k=3"],
+            {"search": ContrastiveSearch(top_k=3, penalty_alpha=0.9)},
+        ),
+        (["--temperature=0.5", "--stop=none", "--stop=ab"], {"stop_texts": ["ab", "none"]}),
+    ],
+)
+def test_the_command_searches_and_stops(causal_release, tmp_path, capsys, options, settings):
+    causal_release.save(tmp_path)
+    command = ["generate-text", f"--source=ours:{tmp_path}", "--max-new-tokens=12"]
+    assert run.main([*command, *options, "some text"]) == 0
+    if "search" not in settings:
+        settings = {"sampling": Sampling(temperature=0.5), **settings}
+    (wanted,) = TextGeneration(causal_release)(["some text"], max_new_tokens=12, **settings)
+    assert capsys.readouterr().out == f"some text{wanted}\n"
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--num-beams=2", "--penalty-alpha=0.5"], "two searches; give one of them"),
+        (["--penalty-alpha=0.5"], "give their number as well, as in --top-k=4"),
+        (["--length-penalty=2"], "give their number, as in --num-beams=4"),
+        (["--num-beams=2", "--top-k=4"], "--top-k would draw tokens at random"),
+        (["--num-beams=2", "--temperature=1"], "--temperature would draw"),
+        (["--penalty-alpha=0.5", "--top-k=2", "--top-p=0.5"], "--top-p would draw"),
+        (["--penalty-alpha=2", "--top-k=4"], "penalty_alpha=2.0 is not between 0 and 1"),
+        (["--num-beams=2", "--stop=x"], "give stop tokens, or no beams"),
+        (["--stop="], "empty stop text"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(causal_release, tmp_path, capsys, options, words):
+    causal_release.save(tmp_path)
+    assert run.main(["generate-text", f"--source=ours:{tmp_path}", *options, "text"]) == 1
+    errors = capsys.readouterr().err
+    assert words in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize("option", ["--temperature=-1", "--top-p=0", "--num-latents=100"])

@@ -14,6 +14,7 @@ from perceiver_jax.data import Shard
 from perceiver_jax.data.copy_task import CopyTaskConfig, copy_batches
 from perceiver_jax.data.image_sequences import ImageSequenceDataConfig, image_sequence_batches
 from perceiver_jax.data.marked_bytes import VOCAB_SIZE as MARKED_BYTES
+from perceiver_jax.data.music import PAD_ID as MUSIC_PADDING
 from perceiver_jax.data.music import VOCAB_SIZE as MUSIC_EVENTS
 from perceiver_jax.data.music import MusicDataConfig, open_events
 from perceiver_jax.data.music import causal_batches as music_batches
@@ -26,7 +27,6 @@ from perceiver_jax.sampling import Sampling
 from perceiver_jax.train.losses import token_sums
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.train.tasks.music import (
-    EventSampling,
     music_preprocessing,
     shown_continuation,
 )
@@ -83,6 +83,11 @@ class CausalModelling:
             raise UserError(
                 f"causal modelling takes a CausalSequenceConfig and one of {known}, not "
                 f"{type(model).__name__} and {type(data).__name__}; choose these in the config file"
+            )
+        if len(model.position_shape or (0,)) > 1 and not isinstance(data, ImageSequenceDataConfig):
+            raise UserError(
+                f"position_shape={model.position_shape} takes several positions of a token, which "
+                "images alone have; set --config.model.position_shape=None"
             )
         if not isinstance(data, TextDataConfig):
             if isinstance(data, MusicDataConfig):
@@ -145,7 +150,7 @@ class CausalModelling:
             return Media()
         tokenizer = open_tokenizer(data)
         prompts = [tokenizer.encode(sample) for sample in self.predict_samples]
-        made = self._continued(model, prompts, Sampling(top_k=self.predict_top_k))
+        made = self._continued(model, prompts)
         shown, lines = [], []
         for sample, tokens in zip(self.predict_samples, made, strict=True):
             text = tokenizer.decode(tokens.tolist())
@@ -156,17 +161,22 @@ class CausalModelling:
     def _show_music(self, model: Model, data: MusicDataConfig) -> Media:
         length = min(self.predict_prompt, cast(CausalSequenceModel, model).config.max_seq_len)
         prompt = np.array(open_events(data, data.eval_split)[0][:length])
-        sampling = EventSampling(top_k=self.predict_top_k)
-        return shown_continuation(prompt, self._continued(model, [prompt], sampling)[0])
+        # Padding is no event.
+        made = self._continued(model, [prompt], suppress_tokens=(MUSIC_PADDING,))
+        return shown_continuation(prompt, made[0])
 
     def _continued(
-        self, model: Model, prompts: Sequence[Any], sampling: Sampling
+        self, model: Model, prompts: Sequence[Any], suppress_tokens: Sequence[int] = ()
     ) -> list[np.ndarray]:
+        config = cast(CausalSequenceModel, model).config
+        steps = config.why_no_steps(embedded=config.abs_pos_emb) is None
         return generate(
             model,
             prompts,
             max_new_tokens=self.predict_tokens,
-            sampling=sampling,
+            sampling=Sampling(top_k=self.predict_top_k),
+            suppress_tokens=suppress_tokens,
+            refill="half" if steps else "every",
             key=jax.random.key(0),
         )
 

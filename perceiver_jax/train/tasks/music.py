@@ -2,29 +2,18 @@
 
 import importlib.util
 
-import jax.numpy as jnp
 import numpy as np
 
 from perceiver_jax.card import MusicPreprocessing
-from perceiver_jax.data.music import PAD_ID, MusicDataConfig, Note, decode, piano_roll
+from perceiver_jax.data.music import MusicDataConfig, Note, decode, piano_roll
 from perceiver_jax.data.music.midi import as_pretty_midi
 from perceiver_jax.data.music.performance import MAX_SHIFT, TICKS_PER_SECOND, TIME_SHIFT
-from perceiver_jax.sampling import Sampling
 from perceiver_jax.train.tasks.base import Media
-from perceiver_jax.typing import Array, Key
 
 SHOWN_SECONDS = 60.0
 """Of a piece: what is further on is neither shown nor heard."""
 COLUMNS_PER_SECOND, SAMPLE_RATE = 20.0, 16_000
 _BOUNDARY = np.array([255, 160, 0], np.uint8)
-
-
-class EventSampling(Sampling):
-    """A choice of the next event: never padding, which is no event."""
-
-    def __call__(self, logits: Array, key: Key) -> Array:
-        """[B, V] logits → [B] ids."""
-        return super().__call__(logits.at[:, PAD_ID].set(-jnp.inf), key)
 
 
 def music_preprocessing(data: MusicDataConfig) -> MusicPreprocessing:
