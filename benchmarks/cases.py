@@ -8,7 +8,14 @@ from benchmarks.workload import Data, Kind, Workload
 from configs import mnist
 from interop.formats import lucidrains
 from perceiver_jax.config import from_dict
-from perceiver_jax.models import PerceiverConfig, imagenet_fourier, language_perceiver
+from perceiver_jax.models import (
+    AnyModelConfig,
+    CausalSequenceConfig,
+    PerceiverConfig,
+    causal_bytes,
+    imagenet_fourier,
+    language_perceiver,
+)
 from perceiver_jax.train.config import ExperimentConfig
 
 
@@ -19,21 +26,25 @@ class Model:
     Attributes:
         config: what it is made of.
         data: what it takes.
-        input_shape: [*grid, c] of one image, or [M] of the ids of one text.
+        input_shape: [*grid, c] of one image, or [M] of the ids of one text or sequence.
     """
 
-    config: PerceiverConfig
+    config: AnyModelConfig
     data: Data
     input_shape: tuple[int, ...]
 
     @property
     def num_classes(self) -> int:
         """Classes that it tells apart; of a language model, its vocabulary."""
+        if isinstance(self.config, CausalSequenceConfig):
+            return self.config.vocab_size
         decoder: Any = self.config.decoder
         return decoder.num_classes if self.data == "images" else decoder.vocab_size
 
     def tiny(self) -> "Model":
         """The same kind of model in a size that tests can afford."""
+        if isinstance(self.config, CausalSequenceConfig):
+            return _tiny_sequences(self.config)
         encoder = self.config.encoder
         input_shape, halves = TINY[self.data](self)
         num_blocks = min(2, encoder.num_self_attention_blocks)
@@ -52,6 +63,8 @@ class Model:
 
 
 TINY_CHANNELS = 16
+TINY_PART = 64
+"""Tiny sequences, and the numbers of their latents, are this part of the whole."""
 
 
 def _tiny_images(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -70,6 +83,20 @@ def _tiny_tokens(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
         "num_self_attention_v_channels": TINY_CHANNELS,
     }
     return (num_tokens,), fields
+
+
+def _tiny_sequences(config: CausalSequenceConfig) -> Model:
+    tiny = dataclasses.replace(
+        config,
+        max_seq_len=config.max_seq_len // TINY_PART,
+        max_latents=config.max_latents // TINY_PART,
+        num_channels=TINY_CHANNELS,
+        num_heads=2,
+        num_self_attention_layers=2,
+        # With few channels, smaller values would have every new token be the same.
+        init_scale=0.5,
+    )
+    return _of_sequences(tiny)
 
 
 TINY: dict[Data, Callable[[Model], tuple[tuple[int, ...], dict[str, Any]]]] = {
@@ -158,14 +185,44 @@ def _of_tokens(config: PerceiverConfig) -> Model:
     return Model(config=config, data="tokens", input_shape=(encoder.max_seq_len,))
 
 
+def _causal_bytes() -> Model:
+    """`causal_bytes` without dropout, with initial values by which new tokens vary."""
+    return _of_sequences(causal_bytes(cross_attention_dropout=0.0, init_scale=0.1))
+
+
+def _of_sequences(config: CausalSequenceConfig) -> Model:
+    return Model(config=config, data="sequences", input_shape=(config.max_seq_len,))
+
+
 MODELS = {
     "imagenet_a": _imagenet_a(),
     "mnist": _mnist(),
     "lucidrains_readme": _lucidrains_readme(),
     "language_perceiver": _language_perceiver(),
     "language_perceiver_small": _language_perceiver_small(),
+    "causal_bytes": _causal_bytes(),
 }
 """Models by the names that cases call them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """A part of a sequence that grows.
+
+    Attributes:
+        num_prompt_tokens: tokens that are there.
+        num_latents: latents at the end of these.
+        num_new_tokens: tokens that are decoded, after the first.
+    """
+
+    num_prompt_tokens: int
+    num_latents: int
+    num_new_tokens: int = 0
+
+    def tiny(self) -> "Stretch":
+        """That of a tiny model."""
+        numbers = dataclasses.astuple(self)
+        return Stretch(*(-(-number // TINY_PART) for number in numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +236,7 @@ class Case:
         peer: a name in `peers.PEERS`.
         must: smallest ratio of times, the peer's over ours, that will do; None: for information.
         aim: the ratio that is aimed at.
+        stretch: of a sequence, for `prefill` and `decode`.
     """
 
     model: str
@@ -187,20 +245,41 @@ class Case:
     peer: str
     must: float | None = None
     aim: float | None = None
+    stretch: Stretch | None = None
 
     @property
     def name(self) -> str:
         """What reports and patterns call it."""
-        return f"{self.model}/{self.kind}/b{self.batch_size}/{self.peer}"
+        kind: str = self.kind
+        if self.stretch is not None and self.stretch.num_new_tokens:
+            kind += f"_{self.stretch.num_prompt_tokens}+{self.stretch.num_new_tokens}"
+        return f"{self.model}/{kind}/b{self.batch_size}/{self.peer}"
+
+    def tiny(self) -> "Case":
+        """The same kind of work for a tiny model, two inputs at a time."""
+        stretch = None if self.stretch is None else self.stretch.tiny()
+        return dataclasses.replace(self, batch_size=2, stretch=stretch)
 
     def workload(self, model: Model) -> Workload:
         """What is done with the model in question, which may be a tiny one."""
-        return Workload(
-            kind=self.kind,
-            data=model.data,
-            input_shape=(self.batch_size, *model.input_shape),
-            num_classes=model.num_classes,
-        )
+        known: dict[str, Any] = {
+            "kind": self.kind,
+            "data": model.data,
+            "num_classes": model.num_classes,
+        }
+        if isinstance(model.config, CausalSequenceConfig):
+            most = model.config.max_latents
+            stretch = self.stretch or Stretch(*model.input_shape, most)
+            num_new, num_latents = stretch.num_new_tokens, stretch.num_latents
+            return Workload(
+                **known,
+                input_shape=(self.batch_size, stretch.num_prompt_tokens),
+                num_latents=num_latents,
+                num_new_tokens=num_new,
+                # When the latents are used up, each side goes on in its own way.
+                num_alike=min(num_new, most - num_latents),
+            )
+        return Workload(**known, input_shape=(self.batch_size, *model.input_shape))
 
 
 CASES = (
@@ -221,4 +300,13 @@ CASES = (
     Case("language_perceiver", "train_step", 1, "huggingface"),
     Case("language_perceiver_small", "train_step", 4, "krasserm", must=0.9, aim=1.1),
     Case("language_perceiver_small", "train_step", 4, "huggingface", must=0.9, aim=1.1),
+    Case("causal_bytes", "train_step", 1, "krasserm", must=1.0, aim=1.3),
+    Case("causal_bytes", "train_step", 4, "krasserm", must=1.0, aim=1.3),
+    Case("causal_bytes", "prefill", 1, "krasserm", 1.0, 1.5, Stretch(4096, 512)),
+    Case("causal_bytes", "decode", 1, "krasserm", 1.7, 4, Stretch(1024, 1, 128)),
+    Case("causal_bytes", "decode", 1, "krasserm", 1.7, 4, Stretch(2048, 1, 128)),
+    # The cache is made anew after the first half of them: what generation costs in the long run.
+    Case("causal_bytes", "decode", 1, "krasserm", 1.7, 4, Stretch(2048, 256, 512)),
+    Case("causal_bytes", "decode", 8, "krasserm", 4, 8, Stretch(1024, 1, 32)),
+    Case("causal_bytes", "decode", 8, "krasserm", 4, 8, Stretch(2048, 1, 32)),
 )

@@ -11,13 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Loaded, Workload
+from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Kind, Loaded, Workload
 from perceiver_jax import models, params
+from perceiver_jax.generate import CHUNK, stream
 from perceiver_jax.models import release
+from perceiver_jax.sampling import GREEDY
 from perceiver_jax.train.optim import OptimizerConfig, learning_rate_schedule, make_optimizer
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.step import make_train_step
-from perceiver_jax.train.tasks import ImageClassification, MaskedLanguageModelling, Task
+from perceiver_jax.train.tasks import (
+    CausalModelling,
+    ImageClassification,
+    MaskedLanguageModelling,
+    Task,
+)
 from perceiver_jax.typing import Array, Model
 
 
@@ -51,6 +58,7 @@ def _token_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
 TRAINING: dict[Data, Training] = {
     "images": Training(ImageClassification(), _image_batch),
     "tokens": Training(MaskedLanguageModelling(), _token_batch),
+    "sequences": Training(CausalModelling(), _token_batch),
 }
 """How models are trained, by what they take."""
 
@@ -64,8 +72,8 @@ def load(folder: Path, workload: Workload) -> Loaded:
     # A program from a cache would take no time to compile.
     jax.config.update("jax_enable_compilation_cache", False)
     model: Any = release.read(folder).model()
-    if workload.kind == "train_step":
-        return _train_step(model, workload)
+    if workload.kind in OF_KIND:
+        return OF_KIND[workload.kind](model, workload)
     function = jax.jit(cross_attend if workload.kind == "cross_attention" else _forward)
     compiled, facts = _compile(model, function, model, _inputs(workload.batch(0)))
     return Loaded(
@@ -121,6 +129,54 @@ def _train_step(model: Any, workload: Workload) -> Loaded:
     return Loaded(place=place, run=run, facts=facts)
 
 
+def _prefill(model: Any, workload: Workload) -> Loaded:
+    """The call that begins a continuation; its output are logits, its cache is made as well."""
+
+    def begin(model, ids, mask):
+        logits, _, cache = model.prefill(ids, mask, num_latents=workload.num_latents, num_steps=0)
+        return logits, cache
+
+    def place(batch):
+        ids = batch["inputs"].astype(np.int32)
+        return _place((ids, np.ones(ids.shape, bool)))
+
+    compiled, facts = _compile(model, jax.jit(begin), model, *place(workload.batch(0)))
+    return Loaded(
+        place=place,
+        run=lambda placed: jax.block_until_ready(compiled(model, *placed))[0],
+        facts=facts,
+    )
+
+
+def _decode(model: Any, workload: Workload) -> Loaded:
+    """`generate` after its first token; what it compiles is compiled in the first call."""
+
+    def place(batch):
+        steps = stream(
+            model,
+            batch["inputs"],
+            max_new_tokens=1 + workload.num_new_tokens,
+            num_latents=workload.num_latents,
+            sampling=GREEDY,
+            at_once=CHUNK,
+        )
+        next(steps)
+        return steps
+
+    def run(steps):
+        return np.concatenate(list(steps), axis=1)[:, : workload.num_alike]
+
+    return Loaded(place=place, run=run, facts=_facts(model))
+
+
+OF_KIND: dict[Kind, Callable[[Any, Workload], Loaded]] = {
+    "train_step": _train_step,
+    "prefill": _prefill,
+    "decode": _decode,
+}
+"""Kinds of work that are more than a function of parameters and inputs."""
+
+
 def _inputs(batch: dict[str, np.ndarray]) -> Any:
     return _place(batch["inputs"])
 
@@ -135,11 +191,16 @@ def _compile(model: Any, function: Any, *arguments: Any) -> tuple[Any, dict[str,
     lowered = function.lower(*arguments)
     middle = time.perf_counter()
     compiled = lowered.compile()
-    facts = {
-        "num_parameters": params.count(params.flatten(model)[0]),
-        "num_threads": len(os.sched_getaffinity(0)),
+    facts = _facts(model) | {
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "lower_seconds": middle - start,
         "compile_seconds": time.perf_counter() - middle,
     }
     return compiled, facts
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    return {
+        "num_parameters": params.count(params.flatten(model)[0]),
+        "num_threads": len(os.sched_getaffinity(0)),
+    }

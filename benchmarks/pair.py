@@ -102,8 +102,8 @@ class Result:
     """What was measured of a case.
 
     Attributes:
-        seconds: {"ours", "peer"} → seconds of each call; those of one position were taken one
-            after the other.
+        seconds: {"ours", "peer"} → seconds of each call, of decoding those of a token; those of one
+            position were taken one after the other.
         facts: {"ours", "peer"} → number of parameters and threads, peak memory in bytes of the
             process since its start; of the compiled function temporaries in bytes, and the seconds
             that tracing and lowering it took and that compiling it took.
@@ -143,6 +143,7 @@ def measure(case: Case, model: Model, pair: Pair, folder: Path, *, rounds: int) 
     """
     paths = weights.write(model.config, PEERS[case.peer], folder)
     workload = dataclasses.asdict(case.workload(model))
+    num_parts = max(1, workload["num_new_tokens"])
     facts = {}
     for (side, worker), path in zip(pair.both, paths, strict=True):
         name = side if side == "ours" else case.peer
@@ -151,7 +152,8 @@ def measure(case: Case, model: Model, pair: Pair, folder: Path, *, rounds: int) 
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for i in range(rounds):
         for side, worker in pair.both if i % 2 else pair.both[::-1]:
-            seconds[side].append(worker.ask("call", seed=NUM_WARM_UPS + i)["seconds"])
+            answer = worker.ask("call", seed=NUM_WARM_UPS + i)
+            seconds[side].append(answer["seconds"] / num_parts)
             time.sleep(PAUSE)
     for side, worker in pair.both:
         facts[side] |= worker.ask("memory")

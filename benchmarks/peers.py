@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import causal_peer
 from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Loaded, Workload
 
 
@@ -30,6 +31,7 @@ class Peer:
         forward: (module, inputs as in `channels_first`) → [B, classes] or [B, M, classes] logits.
         cross_attend: (module, inputs) → latents after the first cross-attention layer.
         channels_first: whether it takes images [B, c, H, W] instead of [B, H, W, c].
+        continues: whether its models of sequences are those of `causal_peer`.
     """
 
     format: str
@@ -38,6 +40,7 @@ class Peer:
     forward: Callable[[Any, Any], Any] = lambda model, inputs: model(inputs)
     cross_attend: Callable[[Any, Any], Any] | None = None
     channels_first: bool = False
+    continues: bool = False
 
 
 def load(name: str, path: Path, workload: Workload) -> Loaded:
@@ -49,21 +52,14 @@ def load(name: str, path: Path, workload: Workload) -> Loaded:
     peer = PEERS[name]
     if workload.kind == "cross_attention" and peer.cross_attend is None:
         raise ValueError(f"peer '{name}' has no cross_attend, which this kind of work needs")
+    if workload.data == "sequences" and not peer.continues:
+        raise ValueError(f"peer '{name}' has no models of sequences")
     import torch
 
     model = peer.load(path)
-    if workload.kind == "train_step":
-        run = _train_step(peer, model)
-    else:
-        cross = workload.kind == "cross_attention"
-        run = _inference(peer.cross_attend if cross else peer.forward, model)
-
-    def place(batch: dict[str, np.ndarray]) -> Any:
-        inputs = batch["inputs"]
-        if peer.channels_first and workload.data == "images":
-            inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
-        return torch.from_numpy(inputs), torch.from_numpy(batch["targets"])
-
+    place, run = (
+        _decode(model, workload) if workload.kind == "decode" else _work(peer, model, workload)
+    )
     return Loaded(
         place=place,
         run=run,
@@ -74,7 +70,60 @@ def load(name: str, path: Path, workload: Workload) -> Loaded:
     )
 
 
-def _inference(function: Any, model: Any) -> Callable[[Any], Any]:
+Place = Callable[[dict[str, np.ndarray]], Any]
+Run = Callable[[Any], Any]
+
+
+def _work(peer: Peer, model: Any, workload: Workload) -> tuple[Place, Run]:
+    """What one call does that is a function of inputs and targets."""
+    import torch
+
+    def place(batch):
+        inputs, targets = batch["inputs"], batch["targets"]
+        if peer.channels_first and workload.data == "images":
+            inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
+        if workload.data == "sequences":
+            targets = targets[:, -workload.num_latents :]
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+    function = _function(peer, workload)
+    training = workload.kind == "train_step"
+    return place, (_train_step if training else _inference)(function, model)
+
+
+def _function(peer: Peer, workload: Workload) -> Callable[[Any, Any], Any]:
+    """(module, inputs) → output of the work, without targets."""
+    if workload.kind == "prefill":
+        return lambda model, ids: causal_peer.prefill(model, ids, workload.num_latents)[0]
+    if workload.data == "sequences":
+        return lambda model, ids: causal_peer.predict(model, ids, workload.num_latents)
+    if workload.kind == "cross_attention" and peer.cross_attend is not None:
+        return peer.cross_attend
+    return peer.forward
+
+
+def _decode(model: Any, workload: Workload) -> tuple[Place, Run]:
+    """Prompts are read, and the first token chosen, before the time is taken."""
+    import torch
+
+    model.eval()
+
+    def place(batch):
+        ids = torch.from_numpy(batch["inputs"])
+        with torch.inference_mode():
+            logits, cache = causal_peer.prefill(model, ids, workload.num_latents)
+            return logits.argmax(-1, keepdim=True), cache
+
+    def run(placed):
+        prefix_len = workload.input_shape[1] - workload.num_latents
+        with torch.inference_mode():
+            made = causal_peer.decode(model, *placed, prefix_len, workload.num_new_tokens)
+        return made[:, : workload.num_alike]
+
+    return place, run
+
+
+def _inference(function: Any, model: Any) -> Run:
     import torch
 
     model.eval()
@@ -86,7 +135,7 @@ def _inference(function: Any, model: Any) -> Callable[[Any], Any]:
     return run
 
 
-def _train_step(peer: Peer, model: Any) -> Callable[[Any], Any]:
+def _train_step(forward: Callable[[Any, Any], Any], model: Any) -> Run:
     import torch
 
     model.train()
@@ -95,7 +144,7 @@ def _train_step(peer: Peer, model: Any) -> Callable[[Any], Any]:
     def run(placed):
         inputs, targets = placed
         optimizer.zero_grad(set_to_none=True)
-        logits = peer.forward(model, inputs).flatten(0, -2)
+        logits = forward(model, inputs).flatten(0, -2)
         loss = torch.nn.functional.cross_entropy(logits, targets.flatten())
         loss.backward()
         optimizer.step()
@@ -178,7 +227,12 @@ def _with_weights(model: Any, path: Path) -> Any:
 
 
 PEERS = {
-    "krasserm": Peer(format="krasserm", load=_load_krasserm, cross_attend=_cross_attend_krasserm),
+    "krasserm": Peer(
+        format="krasserm",
+        load=_load_krasserm,
+        cross_attend=_cross_attend_krasserm,
+        continues=True,
+    ),
     "krasserm_sdpa": Peer(
         format="krasserm", load=_load_krasserm_sdpa, cross_attend=_cross_attend_krasserm
     ),

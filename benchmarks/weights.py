@@ -17,7 +17,7 @@ SIGMA = 0.1
 """Standard deviation of what is added to biases, which start at 0, and scales of norms, at 1."""
 
 
-def write(config: models.PerceiverConfig, peer: Peer, folder: Path) -> tuple[Path, Path]:
+def write(config: models.AnyModelConfig, peer: Peer, folder: Path) -> tuple[Path, Path]:
     """Draws a model and writes it twice.
 
     Args:
@@ -40,7 +40,7 @@ def write(config: models.PerceiverConfig, peer: Peer, folder: Path) -> tuple[Pat
     return ours, theirs
 
 
-def draw(config: models.PerceiverConfig) -> Release:
+def draw(config: models.AnyModelConfig) -> Release:
     """A model as data, of which no bias is 0 and no scale of a norm is 1; always the same."""
     model: Any = models.build(config, jax.random.key(0))
     drawn = release(model)

@@ -14,19 +14,22 @@ import numpy as np
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.01
 """Of AdamW, on all parameters; the other settings are the common defaults of optax and torch."""
 
-Kind = Literal["cross_attention", "forward", "train_step"]
+Kind = Literal["cross_attention", "forward", "train_step", "prefill", "decode"]
 """What one call does.
 
 `cross_attention`: from inputs to latents, through the input adapter and the encoder's first
 cross-attention layer with its MLP. `forward`: from inputs to logits, in inference mode.
 `train_step`: forward, mean cross-entropy over all targets, backward and an update by AdamW; its
-output is the loss.
+output is the loss. `prefill`: from a prompt to the logits after it, and a cache for more tokens.
+`decode`: from that, and the first new token, to more of them, each the most probable; its output
+are those tokens.
 """
-Data = Literal["images", "tokens"]
+Data = Literal["images", "tokens", "sequences"]
 """What inputs and targets are.
 
 `images`: standard normal noise [B, H, W, c], float32, with a class [B] each. `tokens`: ids [B, M]
-with another id at every position, [B, M]. Classes and ids are int64.
+with another id at every position, [B, M]. `sequences`: the same, of which the last positions alone
+are predicted. Classes and ids are int64.
 """
 
 
@@ -39,12 +42,18 @@ class Workload:
         data: see `Data`.
         input_shape: of the inputs, the batch first.
         num_classes: classes that targets are drawn from; those of tokens are the vocabulary.
+        num_latents: of sequences: last positions that predict.
+        num_new_tokens: how many are decoded, after the first.
+        num_alike: first ones of these that both sides have to agree in.
     """
 
     kind: Kind
     data: Data
     input_shape: tuple[int, ...]
     num_classes: int
+    num_latents: int = 0
+    num_new_tokens: int = 0
+    num_alike: int = 0
 
     def batch(self, seed: int) -> dict[str, np.ndarray]:
         """`inputs` and `targets`, see `Data`."""
@@ -67,7 +76,11 @@ def _tokens(
     return {"inputs": inputs, "targets": targets}
 
 
-DRAW: dict[Data, Callable[..., dict[str, np.ndarray]]] = {"images": _images, "tokens": _tokens}
+DRAW: dict[Data, Callable[..., dict[str, np.ndarray]]] = {
+    "images": _images,
+    "tokens": _tokens,
+    "sequences": _tokens,
+}
 """Batches by what they are of."""
 
 

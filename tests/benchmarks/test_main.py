@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -80,6 +81,17 @@ def test_results_are_printed_and_written(run, capsys):
         "1e-06",
         "0.4 + 3.1",
     ]
+
+
+def test_what_is_compiled_when_it_is_called_has_no_times_of_compilation(run, capsys):
+    facts = RESULT.facts | {
+        "ours": {"num_parameters": 5, "num_threads": 2, "peak_bytes": 400_000_000}
+    }
+    decoded = dataclasses.replace(RESULT, facts=facts)
+    code, _ = run({"decode": decoded}, "causal_bytes/decode_1024+128/*")
+    assert code == 0
+    row = next(r for r in capsys.readouterr().out.splitlines() if r.startswith("| causal_bytes"))
+    assert [cell.strip() for cell in row.strip("|").split("|")][-3:] == ["?", "1e-06", ""]
 
 
 def test_a_case_that_fails_is_loud_and_the_others_are_run(run, capsys):

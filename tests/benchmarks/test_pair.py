@@ -25,13 +25,12 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.setattr(pair, "PAUSE", 0)
     monkeypatch.setattr(pair.weights, "write", lambda *_: (tmp_path, tmp_path))
 
-    def run(ours, peer, rounds=3):
+    def run(ours, peer, rounds=3, case=CASES[0]):
         asked = []
         workers = pair.Pair(
             FakeWorker("ours", np.array(ours), asked), FakeWorker("peer", np.array(peer), asked)
         )
-        model = MODELS[CASES[0].model]
-        return pair.measure(CASES[0], model, workers, tmp_path, rounds=rounds), asked
+        return pair.measure(case, MODELS[case.model], workers, tmp_path, rounds=rounds), asked
 
     return run
 
@@ -49,6 +48,13 @@ def test_a_ratio_is_the_peers_time_over_ours(measure):
     result, _ = measure([1.0], [1.0])
     assert result.ratios == (3.0, 3.0, 3.0)
     assert result.medians == {"ours": 2.0, "peer": 6.0}
+
+
+def test_times_of_decoding_are_those_of_a_token(measure):
+    case = next(case for case in CASES if case.kind == "decode" and case.stretch)
+    result, _ = measure([1.0], [1.0], case=case)
+    num_new = case.stretch.num_new_tokens
+    assert result.medians == {"ours": 2.0 / num_new, "peer": 6.0 / num_new}
 
 
 def test_the_difference_is_relative_to_the_largest_output(measure):
