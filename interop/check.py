@@ -26,7 +26,7 @@ from perceiver_jax.models.release import Release
 
 TOLERANCE = 1e-9
 """Of the largest difference over the largest value of a stage, in float64."""
-FURTHER_ARGUMENTS = ("input_mask", "queries", "num_latents")
+FURTHER_ARGUMENTS = ("input_mask", "positions", "queries", "num_latents")
 """What a batch may hold besides the inputs."""
 
 

@@ -35,7 +35,8 @@ def example_inputs(config: AnyModelConfig, *, seed: int, batch_size: int = 2) ->
 
     Returns:
         `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
-        `input_mask` of texts; of a causal model also the number `num_latents`.
+        `input_mask` of texts; of a causal model also the number `num_latents`, and `positions`
+        where counting does not tell them.
     """
     rng = np.random.default_rng(seed)
     if isinstance(config, CausalSequenceConfig):
@@ -51,11 +52,15 @@ def _sequences(
     num_prefix = max(num_prefix, num_tokens - config.max_latents)
     mask = np.ones((batch_size, num_tokens), bool)
     mask[-1, : num_prefix // 2] = False
-    return {
+    example = {
         "inputs": rng.integers(config.vocab_size, size=mask.shape, dtype=np.int32),
         "input_mask": mask,
         "num_latents": num_tokens - num_prefix,
     }
+    sizes = config.position_shape or ()
+    if len(sizes) > 1:
+        example["positions"] = rng.integers(sizes, size=(*mask.shape, len(sizes)), dtype=np.int32)
+    return example
 
 
 def _of_halves(

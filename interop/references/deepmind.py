@@ -1,4 +1,4 @@
-"""DeepMind's models, put together from Hugging Face's modules.
+"""DeepMind's models, put together from Hugging Face's modules; Perceiver AR is in `deepmind_ar`.
 
 - DeepMind's own code is no package that could be installed. Where the two part, this is DeepMind's
   function: TensorFlow's padding, the tanh form of GELU, no decoder residual where there is none,
@@ -16,16 +16,13 @@ from interop.formats.channels import num_input_channels
 from interop.formats.families import family_of
 from interop.formats.huggingface import image_classifier, masked_language_model
 from interop.formats.huggingface.config_json import encoder_settings
-from interop.references.huggingface import (
-    exact_positions,
-    quiet,
-    stages,
-    transformers_perceiver,
-)
+from interop.references import deepmind_ar, huggingface
+from interop.references.huggingface import exact_positions, quiet, transformers_perceiver
 from interop.references.torch_stages import Stages, load_arrays
 from interop.rows import load, save
 from perceiver_jax.adapters.conv_stem import stem_grid
 from perceiver_jax.models import (
+    CausalSequenceConfig,
     ClassificationDecoderConfig,
     ImageEncoderConfig,
     PerceiverConfig,
@@ -34,8 +31,6 @@ from perceiver_jax.models import (
     skeleton,
 )
 from perceiver_jax.models.perceiver_config import check_half
-
-__all__ = ["build", "run", "stages"]
 
 FAMILIES = (image_classifier, masked_language_model)
 """Those of Hugging Face's models that DeepMind has as well."""
@@ -48,12 +43,14 @@ def build(settings: Mapping[str, Any]) -> Any:
         settings: arguments of DeepMind's modules, as `deepmind.config` takes them.
 
     Raises:
-        ReferenceMissing: transformers is not installed.
+        ReferenceMissing: transformers is not installed; Perceiver AR needs none.
     """
+    config = deepmind.config(settings)
+    if isinstance(config, CausalSequenceConfig):
+        return deepmind_ar.build(settings)
     modeling = transformers_perceiver()
     import torch
 
-    config = deepmind.config(settings)
     of_texts = isinstance(config.encoder, TextEncoderConfig)
     model = torch.nn.Module()
     with quiet():
@@ -121,6 +118,17 @@ def _add_language_model(model: Any, modeling: Any, config: PerceiverConfig) -> N
     _mask_as_deepmind(model.perceiver, model.perceiver.decoder.decoding_cross_attention)
 
 
+def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
+    """Runs the model; its intermediate results under our names, in order of computation.
+
+    Args:
+        model: from `build`.
+        inputs: as of `interop.references.huggingface.stages`; of Perceiver AR, as of
+            `deepmind_ar.forward`.
+    """
+    return (huggingface if hasattr(model, "perceiver") else deepmind_ar).stages(model, inputs)
+
+
 def run(
     settings: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
@@ -131,14 +139,16 @@ def run(
     Args:
         settings: as for `build`.
         arrays: the checkpoint's, by DeepMind's names, in torch's default type.
-        inputs: as of `interop.references.huggingface.stages`.
+        inputs: as of `stages`.
 
     Raises:
-        ReferenceMissing: transformers is not installed.
+        ReferenceMissing: transformers is not installed; Perceiver AR needs none.
         MappingError: the arrays are not those of a model with these settings.
     """
     model = build(settings)
     config = deepmind.config(settings)
+    if isinstance(config, CausalSequenceConfig):
+        return stages(load_arrays(model, arrays), inputs)
     structure = skeleton(config)
     floats = next(model.parameters()).numpy(force=True).dtype
     want = {

@@ -407,7 +407,7 @@ class PerceiverAR(Recordable):
             positions,
             frequencies,
             pairs=settings.rotary_pairs,
-            num_heads=None if fraction == 1.0 else int(fraction * num_heads + 1e-6),
+            num_heads=None if fraction == 1.0 else int(fraction * num_heads),
         )
 
     def _cross_rotation(self, positions: Array, of_queries: Array) -> Rotation | None:

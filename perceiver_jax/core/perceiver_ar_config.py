@@ -229,8 +229,7 @@ class PerceiverARConfig(LayerOptions):
         """Channels of a head that rotary positions turn, where positions are embedded or not."""
         if self.rotary_fraction is None:
             return num_head_channels // 2 if embedded else num_head_channels
-        # The fraction stands for a number of channels, which rounding must not make smaller.
-        return int(num_head_channels * self.rotary_fraction + 1e-6) // 2 * 2
+        return int(num_head_channels * self.rotary_fraction / 2.0) * 2
 
     def why_no_steps(self, *, embedded: bool) -> str | None:
         """Why a further token changes all before it, or None where cached steps are possible.

@@ -138,6 +138,7 @@ EXPRESSIBLE = {
             cross_attention_after_layers=(0, 10),
             initial_queries="mlp",
             num_latents_per_position=2,
+            **TABLE,
         ),
     },
     "lucidrains": {

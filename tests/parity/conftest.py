@@ -8,12 +8,17 @@ import pytest
 
 @pytest.fixture
 def torch_float64(float64):
-    """Computes in float64 in both frameworks: a tolerance of 1e-10 then speaks of the function."""
+    """Computes in float64 in both frameworks: a tolerance of 1e-10 then speaks of the function.
+
+    PyTorch takes one thread: those of tiny models wait for each other, on a busy machine for long.
+    """
     torch = pytest.importorskip("torch")
-    before = torch.get_default_dtype()
+    dtype, num_threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
     yield
-    torch.set_default_dtype(before)
+    torch.set_num_threads(num_threads)
+    torch.set_default_dtype(dtype)
 
 
 @pytest.fixture(scope="module")

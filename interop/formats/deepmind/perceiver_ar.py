@@ -78,6 +78,10 @@ def config(meta: Mapping[str, Any]) -> CausalSequenceConfig:
         "task": (left.pop("task", TASK), TASK),
         "mask_style": (left.pop("mask_style", "final_block"), "final_block"),
     }
+    if left.get("fraction_heads_to_rotate", 1.0) != 1.0:
+        # Theirs turns the first heads of each group.
+        group = left.get("cross_attention_head_group_size", 0)
+        expected["cross_attention_head_group_size"] = (group, 0)
     for name in (*OF_MEMORY, *UNUSED):
         left.pop(name, None)
     style = left.pop("initial_query_embed_style", "none")
@@ -102,6 +106,9 @@ def config(meta: Mapping[str, Any]) -> CausalSequenceConfig:
 
 
 def _sizes(left: dict[str, Any], per_position: int, num_heads: int) -> dict[str, Any]:
+    num_latents = left.pop("z_index_dim", 1024)
+    whole = num_latents // per_position * per_position
+    check_settings(OURS, {"z_index_dim": (num_latents, whole)})
     num_channels = left.pop("num_z_channels", 1024)
     num_inputs = left.pop("input_embed_dim", 1024)
     shape_for = left.pop("cross_attention_shape_for_attn", "kv")
@@ -110,7 +117,7 @@ def _sizes(left: dict[str, Any], per_position: int, num_heads: int) -> dict[str,
     return {
         "vocab_size": left.pop("num_classes"),
         "max_seq_len": left.pop("max_context_length"),
-        "max_latents": left.pop("z_index_dim", 1024) // per_position,
+        "max_latents": num_latents // per_position,
         "num_channels": num_channels,
         "num_input_channels": None if num_inputs == num_channels else num_inputs,
         "num_cross_attention_heads": None if cross_heads == num_heads else cross_heads,
@@ -131,6 +138,8 @@ def _positions(left: dict[str, Any], max_seq_len: int) -> dict[str, Any]:
     # A table of plain numbers, which DeepMind keeps for debugging, is nothing to start from.
     check_settings(OURS, {"position_encoding": (kind, _nearest(kind, known, "sinusoidal"))})
     from_data = left.pop("use_positions_from_data", False)
+    # Counting back, theirs reads the first table alone.
+    check_settings(OURS, {"use_positions_from_data": (from_data, from_data or len(sizes) > 1)})
     negative = left.pop("use_negative_rotary_positions", False)
     fraction = left.pop("fraction_to_rotate", 0.25)
     wavelength = float(left.pop("max_wavelength", 8192))
@@ -213,6 +222,10 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     ours = _checked(config)
     cross, embedded = ours.qk_channels("cross"), ours.abs_pos_emb
     turned = ours.num_turned(ours.num_channels // ours.num_heads, embedded=embedded)
+    cross_turned = ours.num_turned(cross // ours.cross_heads, embedded=embedded)
+    learned = ours.initial_queries.startswith("learned")
+    least = 0.0 if embedded else float(ours.max_seq_len)
+    wavelength = max(ours.rotary_max_wavelength, least)
     rotary_layers = ours.num_self_attention_layers if turned else ours.num_rotary_layers
     return {
         **{name: (getattr(ours, name), value) for name, value in ONLY.items()},
@@ -236,6 +249,15 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
             turned,
             0 if embedded else max(turned, 2),
         ),
+        "turned channels of a head of cross-attentions (rotary_fraction)": (
+            cross_turned,
+            0 if embedded else max(cross_turned, 2),
+        ),
+        "num_latents_per_position": (
+            ours.num_latents_per_position,
+            ours.num_latents_per_position if embedded and not learned else 1,
+        ),
+        "rotary_max_wavelength": (ours.rotary_max_wavelength, wavelength),
         "num_self_attention_rotary_layers": (ours.num_rotary_layers, rotary_layers),
         "query_position_offset": (
             ours.query_position_offset,

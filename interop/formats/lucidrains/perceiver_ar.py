@@ -7,6 +7,7 @@
   latents are refused, and others noted.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def config(arguments: PerceiverARArguments) -> CausalSequenceConfig:
         num_cross_attention_layers=arguments.perceive_depth,
         num_self_attention_layers=arguments.depth,
         num_self_attention_rotary_layers=-1,
-        rotary_fraction=_num_turned(arguments.dim_head) / arguments.dim_head,
+        rotary_fraction=_fraction(arguments.dim_head),
         rotary_max_wavelength=_max_wavelength(arguments.dim_head),
         cross_attention_widening_factor=arguments.ff_mult,
         self_attention_widening_factor=arguments.ff_mult,
@@ -146,7 +147,7 @@ def _rotary_requirements(config: CausalSequenceConfig) -> Requirements:
     # Several fractions stand for the same number of channels.
     same = config.num_turned(dim_head, embedded=True) == wanted
     return {
-        "rotary_fraction": (given, given if same else wanted / dim_head),
+        "rotary_fraction": (given, given if same else _fraction(dim_head)),
         "rotary_max_wavelength": (config.rotary_max_wavelength, _max_wavelength(dim_head)),
     }
 
@@ -231,6 +232,17 @@ def _num_turned(dim_head: int) -> int:
     """Channels of a head of so many that are turned: of an odd half, one more."""
     half = _rotary_dim(dim_head)
     return half + half % 2
+
+
+def _fraction(dim_head: int) -> float:
+    """The fraction of channels that stands for these, though a product of floats is cut down."""
+    num_turned = _num_turned(dim_head)
+    fraction = num_turned / dim_head
+    return (
+        fraction
+        if int(dim_head * fraction / 2.0) * 2 == num_turned
+        else math.nextafter(fraction, 1)
+    )
 
 
 def _max_wavelength(dim_head: int) -> float:
