@@ -39,13 +39,15 @@ def get_config(variant: str | None = None):
     smoke = is_smoke(variant)
     model = ar_imagenet64(compute_dtype="bfloat16", remat=True, **(SMALL if smoke else {}))
     small = {"dataset": "synthetic", "image_shape": (8, 8, 3)}
+    batch_size = 4 if smoke else 2048
+    num_predicted = batch_size * model.max_latents
     return to_config_dict(
         ExperimentConfig(
             task=CausalModelling(z_loss=1e-4),
             model=model,
             data=ImageSequenceDataConfig(
                 **(small if smoke else {}),
-                batch_size=4 if smoke else 2048,
+                batch_size=batch_size,
                 eval_batch_size=4 if smoke else 128,
                 eval_block_size=model.max_latents if smoke else 512,
                 # The first latents' worth of values is always seen, so that none counts too often.
@@ -55,8 +57,9 @@ def get_config(variant: str | None = None):
                 name="adam",
                 learning_rate=3e-4,
                 warmup_steps=0 if smoke else 10_000,
-                # The published loss is a sum over latents, clipped at 1; ours is their mean.
-                clip_norm=1.0 / model.max_latents,
+                # The published loss is a sum over rows and latents; ours is their mean.
+                clip_norm=1.0 / num_predicted,
+                epsilon=1e-8 / num_predicted,
             ),
             num_steps=3 if smoke else 1_000_000,
             log_every=1 if smoke else 100,

@@ -38,7 +38,12 @@ def setting(default: Any = dataclasses.MISSING, doc: str = "", *, minimum: int =
 
 
 def check_ranges(config: Any) -> None:
-    """Raises a ValueError for a number of things below its minimum or a rate outside [0, 1)."""
+    """Raises a ValueError for a field of a dataclass that has none of the values that it takes.
+
+    Those are numbers of things below their minimum, rates outside [0, 1), and words that are none
+    of a field's choices.
+    """
+    hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name.endswith("dropout") and value is not None and not 0.0 <= value < 1.0:
@@ -47,6 +52,11 @@ def check_ranges(config: Any) -> None:
             minimum = field.metadata["minimum"]
             if value < minimum:
                 raise ValueError(f"{field.name}={value} is too small; it must be {minimum} or more")
+        if typing.get_origin(hints[field.name]) is Literal:
+            choices = typing.get_args(hints[field.name])
+            if value not in choices:
+                listed = ", ".join(repr(choice) for choice in choices)
+                raise ValueError(f"{field.name}={value!r} is none of {listed}")
 
 
 def part(config: Any, cls: type) -> dict[str, Any]:

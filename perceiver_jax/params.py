@@ -18,7 +18,7 @@ from flax import nnx
 
 from perceiver_jax.typing import Model, Params
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

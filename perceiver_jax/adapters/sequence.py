@@ -67,7 +67,10 @@ class SequenceEmbedding(nnx.Module):
             )
 
     def embed(self, ids: Array, positions: Array) -> Array:
-        """[B, M] ids at positions [B or 1, M, L] → [B, M, C]."""
+        """[B, M] ids at positions [B or 1, M, L] → [B, M, C].
+
+        Neither is compared with the sizes of tables, as that would take a transfer.
+        """
         content = self.token_embedding[...][ids]
         if not self.abs_pos_emb:
             return content
@@ -84,8 +87,8 @@ class SequenceEmbedding(nnx.Module):
         """
         return checked_ids(inputs, self.max_seq_len)
 
-    def checked_positions(self, positions: Array, num_tokens: int) -> Array:
-        """Positions as [B or 1, M, L], if they go with so many tokens.
+    def checked_positions(self, positions: Array, batch: int, num_tokens: int) -> Array:
+        """Positions as [B or 1, M, L], if they go with so many rows of tokens.
 
         Raises:
             ValueError: they have another shape, or are no integers where tables are indexed.
@@ -93,10 +96,12 @@ class SequenceEmbedding(nnx.Module):
         if positions.ndim == 2:
             positions = positions[:, :, None]
         wanted = (num_tokens, self.num_indices)
-        if positions.ndim != 3 or positions.shape[1:] != wanted:
+        of_rows = positions.ndim == 3 and positions.shape[0] in (1, batch)
+        if not of_rows or positions.shape[1:] != wanted:
             raise ValueError(
-                f"positions of shape {tuple(positions.shape)} do not go with {num_tokens} tokens, "
-                f"each of which has {self.num_indices}; give [batch or 1, {wanted[0]}, {wanted[1]}]"
+                f"positions of shape {tuple(positions.shape)} do not go with {batch} rows of "
+                f"{num_tokens} tokens, each of which has {self.num_indices}; give [{batch} or 1, "
+                f"{wanted[0]}, {wanted[1]}]"
             )
         if self.abs_pos_emb and not jnp.issubdtype(positions.dtype, jnp.integer):
             raise ValueError(

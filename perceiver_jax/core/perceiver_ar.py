@@ -10,12 +10,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.core.cache import Cache, KeysValues
 from perceiver_jax.core.causal_cross_attention import CausalCrossAttentionLayer
+from perceiver_jax.core.causal_masks import mask_of_inputs, mask_of_latents, repeated
 from perceiver_jax.core.dropout import split
 from perceiver_jax.core.initial_queries import InitialQueries
 from perceiver_jax.core.layers import SelfAttentionBlock
@@ -175,10 +175,19 @@ class PerceiverAR(Recordable):
             the cache.
 
         Raises:
-            ValueError: there are more latents than the model has, or than positions; or steps are
-                asked of a model in which a further token changes what came before.
+            ValueError: there are more latents than the model has, or than positions, steps
+                included; steps are asked of a model in which a further token changes what came
+                before; or arrays do not go together. That the prefix fits, its padding left out,
+                is up to the caller.
         """
+        inputs = self.input_adapter.checked(inputs)
+        input_mask = self._checked_mask(inputs, jnp.asarray(input_mask))
         self._check_latents(inputs.shape[-1], num_latents)
+        if num_latents + num_steps > self.settings.max_latents:
+            raise ValueError(
+                f"num_steps={num_steps} after num_latents={num_latents} are more latents than "
+                f"max_latents={self.settings.max_latents:,}; fill the cache anew before"
+            )
         why = self.settings.why_no_steps(embedded=self.input_adapter.abs_pos_emb)
         if num_steps and why:
             raise ValueError(f"{why}, so it has no cached steps; take num_steps=0")
@@ -209,7 +218,7 @@ class PerceiverAR(Recordable):
                 num_cells = self._num_per_position * (num_latents + num_steps)
                 layers.append(KeysValues.filled(k, v, num_cells))
         hidden = self._finished(z)
-        latent_mask = jnp.broadcast_to(input_mask[:, first_latent:], (len(inputs), num_latents))
+        latent_mask = input_mask[:, first_latent:]
         cache = Cache(
             cross=tuple(crosses),
             layers=tuple(layers),
@@ -234,7 +243,7 @@ class PerceiverAR(Recordable):
             [B, vocab_size] logits, [B, 1, D] what they are made of, and the cache with the token.
         """
         count = cache.mask.sum(1, keepdims=True)
-        tables, turned = self._positions(count, count, positions)
+        tables, turned = self._positions(count, count, positions, len(ids))
         x = self.input_adapter.embed(ids[:, None], tables)
         z, at = self.initial_queries(x), self._repeated(turned)
         rotation = self._cross_rotation(turned, at)
@@ -286,14 +295,8 @@ class PerceiverAR(Recordable):
         """How many positions have latents, if they and the prefix fit."""
         if not ids.shape[1]:
             raise ValueError("there is no token to predict from; give at least one")
-        if input_mask is not None and (
-            input_mask.dtype != bool or input_mask.shape not in (ids.shape, (1, ids.shape[1]))
-        ):
-            raise ValueError(
-                f"input_mask of shape {tuple(input_mask.shape)} and type {input_mask.dtype} does "
-                f"not go with inputs of shape {tuple(ids.shape)}; give bool of the same shape, "
-                "True on tokens"
-            )
+        if input_mask is not None:
+            self._checked_mask(ids, input_mask)
         most, context = self.settings.max_latents, self.input_adapter.max_seq_len
         num_tokens = ids.shape[-1]
         if num_latents is None:
@@ -307,6 +310,15 @@ class PerceiverAR(Recordable):
                 f"{num_tokens - (context - most):,} or more, or fewer tokens"
             )
         return num_latents
+
+    def _checked_mask(self, ids: Array, mask: Array) -> Array:
+        """The mask of every row."""
+        if mask.dtype != bool or mask.shape not in (ids.shape, (1, ids.shape[1])):
+            raise ValueError(
+                f"input_mask of shape {tuple(mask.shape)} and type {mask.dtype} does not go with "
+                f"inputs of shape {tuple(ids.shape)}; give bool of the same shape, True on tokens"
+            )
+        return jnp.broadcast_to(mask, ids.shape)
 
     def _check_latents(self, num_tokens: int, num_latents: int) -> None:
         most = self.settings.max_latents
@@ -325,20 +337,25 @@ class PerceiverAR(Recordable):
         else:
             count = jnp.maximum(jnp.cumsum(input_mask, axis=1) - 1, 0)
         last = count[:, -1:]
-        tables, turned = self._positions(count, last, positions)
+        tables, turned = self._positions(count, last, positions, len(ids))
         content = self.input_adapter.embed(ids, tables)
         return EmbeddedSequence(content=content, positions=turned, mask=input_mask)
 
-    def _positions(self, count: Array, last: Array, positions: Array | None) -> tuple[Array, Array]:
+    def _positions(
+        self, count: Array, last: Array, positions: Array | None, batch: int
+    ) -> tuple[Array, Array]:
         """Positions [B or 1, n, L] in tables, and those [B or 1, n] by which is turned.
 
         Args:
             count: [B or 1, n] place of each token among all, from 0.
             last: [B or 1, 1] place of the last token.
             positions: those given, if any.
+            batch: rows of tokens.
         """
         if positions is not None:
-            given = self.input_adapter.checked_positions(jnp.asarray(positions), count.shape[1])
+            given = self.input_adapter.checked_positions(
+                jnp.asarray(positions), batch, count.shape[1]
+            )
             return given, given[:, :, 0]
         self.input_adapter.check_counted()
         first = self.settings.first_position
@@ -347,43 +364,29 @@ class PerceiverAR(Recordable):
         # Only differences turn: counting down from 0 needs no length, which steps would change.
         return (last - count + first)[:, :, None], -count
 
+    def _repeated(self, x: Array) -> Array:
+        return repeated(x, self._num_per_position)
+
     def _mask_of_inputs(
         self, seen: EmbeddedSequence, num_positions: int, num_latents: int
     ) -> Array | None:
-        """[B or 1, 1, N or 1, M] which inputs each latent may attend to, beside causality."""
-        mask = None if seen.mask is None else seen.mask[:, None, None]
-        if self._one_per_position and seen.places is None:
-            return mask
-        places = seen.places
-        if places is None:
-            num_seen = seen.content.shape[1]
-            places = jnp.arange(num_positions - num_seen, num_positions)[None]
-        at = self._repeated(jnp.arange(num_positions - num_latents, num_positions)[None])
-        past = (places[:, None, :] <= at[:, :, None])[:, None]
-        return past if mask is None else mask & past
+        return mask_of_inputs(
+            seen,
+            num_positions=num_positions,
+            num_latents=num_latents,
+            per_position=self._num_per_position,
+        )
 
     def _mask_of_latents(
         self, sequence: EmbeddedSequence, num_latents: int, key: Key | None
     ) -> tuple[Array | None, bool]:
-        """[B or 1, 1, N or 1, N] which latents each may see; whether causality is to be added."""
-        mask = None
-        if sequence.mask is not None:
-            first = sequence.mask.shape[1] - num_latents
-            mask = self._repeated(sequence.mask[:, first:])[:, None, None]
-        rate = self.settings.latent_dropout
-        if self._one_per_position and (key is None or rate == 0.0):
-            return mask, True
-        at = self._repeated(jnp.arange(num_latents)[None])[0]
-        past = (at[None, :] <= at[:, None])[None, None]
-        mask = past if mask is None else mask & past
-        if key is not None and rate > 0.0:
-            kept = jax.random.bernoulli(key, 1.0 - rate, (len(sequence.content), 1, 1, len(at)))
-            mask = mask & (kept | jnp.eye(len(at), dtype=bool)[None, None])
-        return mask, False
-
-    def _repeated(self, x: Array) -> Array:
-        """[B, n] of positions → [B, N] of their latents."""
-        return x if self._one_per_position else jnp.repeat(x, self._num_per_position, axis=1)
+        return mask_of_latents(
+            sequence,
+            num_latents=num_latents,
+            per_position=self._num_per_position,
+            rate=self.settings.latent_dropout,
+            key=key,
+        )
 
     def _turn(self, layer: int, at: Array) -> Rotation | None:
         """The rotation of a self-attention layer."""

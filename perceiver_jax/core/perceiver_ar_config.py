@@ -8,7 +8,7 @@ from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.position import RotaryFrequencies, RotaryPairs
 
-InitialQueries = Literal["inputs", "linear", "mlp", "learned", "learned_shared"]
+QueryStyle = Literal["inputs", "linear", "mlp", "learned", "learned_shared"]
 CrossAttentionKeys = Literal["latents", "inputs"]
 PositionOrigin = Literal["first", "last"]
 
@@ -28,7 +28,7 @@ class PerceiverARConfig(LayerOptions):
     num_latents_per_position: int = setting(
         1, "latents at each of these positions; their mean predicts"
     )
-    initial_queries: InitialQueries = setting(
+    initial_queries: QueryStyle = setting(
         "inputs",
         "what latents start from: 'inputs', the embedded token at their position; 'linear' or "
         "'mlp' of it; 'learned', one array for each position; or 'learned_shared', one for all",
@@ -47,7 +47,9 @@ class PerceiverARConfig(LayerOptions):
         None, "query, key and value channels of self-attentions; None: num_channels"
     )
     num_cross_attention_layers: int = setting(
-        1, "cross-attentions before the first self-attention; 0: a plain decoder", minimum=0
+        1,
+        "cross-attentions before the first self-attention; 0: a decoder, which sees no prefix",
+        minimum=0,
     )
     cross_attention_after_layers: tuple[int, ...] = setting(
         (), "self-attention layers after which latents attend to the inputs again"
@@ -130,6 +132,7 @@ class PerceiverARConfig(LayerOptions):
         self._check_sizes()
         self._check_layers()
         self._check_rotary()
+        self._check_left_out()
         if self.cross_attention_keys == "latents":
             self._check_latents_as_keys()
 
@@ -153,6 +156,20 @@ class PerceiverARConfig(LayerOptions):
                 "'linear'"
             )
 
+        if self.num_query_mlp_layers != 2 and self.initial_queries != "mlp":
+            raise ValueError(
+                f"num_query_mlp_layers={self.num_query_mlp_layers} has no meaning with "
+                f"initial_queries={self.initial_queries!r}"
+            )
+
+    def _check_left_out(self) -> None:
+        hides = self.encoder_dropout > 0.0 or self.num_training_inputs is not None
+        if hides and self.masked_rows == "uniform":
+            raise ValueError(
+                "masked_rows='uniform' lets a latent of which training hides all inputs attend to "
+                "all of them, later ones as well; with encoder_dropout or num_training_inputs set "
+                "masked_rows='zero'"
+            )
         if self.num_training_inputs is not None and self.cross_attention_dropout:
             raise ValueError(
                 f"num_training_inputs={self.num_training_inputs} and cross_attention_dropout="
@@ -180,8 +197,12 @@ class PerceiverARConfig(LayerOptions):
         fraction = self.rotary_fraction
         if fraction is not None and not 0.0 <= fraction <= 1.0:
             raise ValueError(f"rotary_fraction={fraction} is not in [0, 1]")
-        if not 0.0 < self.rotary_heads_fraction <= 1.0:
-            raise ValueError(f"rotary_heads_fraction={self.rotary_heads_fraction} is not in (0, 1]")
+        heads = self.rotary_heads_fraction
+        if not 0.0 < heads <= 1.0 or int(heads * min(self.num_heads, self.cross_heads)) < 1:
+            raise ValueError(
+                f"rotary_heads_fraction={heads} is not in (0, 1], or no whole head of "
+                f"{min(self.num_heads, self.cross_heads)}"
+            )
         if not self.rotary_max_wavelength >= 1.0:
             raise ValueError(
                 f"rotary_max_wavelength={self.rotary_max_wavelength} must be 1 or more"

@@ -63,6 +63,7 @@ __all__ = [
     "ar_rotary",
     "causal_bytes",
     "causal_subwords",
+    "fixed_parameters",
     "imagenet_conv",
     "imagenet_fourier",
     "imagenet_learned",
@@ -128,6 +129,11 @@ def skeleton(config: AnyModelConfig) -> params.Skeleton:
         return params.skeleton(lambda: build(config, jax.random.key(0)))
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
+
+
+def fixed_parameters(config: AnyModelConfig) -> tuple[str, ...]:
+    """Regular expressions of parameters that no training may change."""
+    return config.fixed if isinstance(config, CausalSequenceConfig) else ()
 
 
 class _Rngs(nnx.Rngs):

@@ -60,10 +60,22 @@ class CausalSequenceConfig(PerceiverARConfig):
         self._check_turned()
         self._check_tables()
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Regular expressions of parameters that no training may change."""
+        if not self.abs_pos_emb or self.train_positions:
+            return ()
+        return ("^input_adapter/position_embedding/",)
+
     def _check_turned(self) -> None:
         for which, num_heads in (("cross", self.cross_heads), ("self", self.num_heads)):
             channels = self.qk_channels(which) // num_heads
             turned = self.num_turned(channels, embedded=self.abs_pos_emb)
+            if not turned and self.rotary_fraction:
+                raise ValueError(
+                    f"rotary_fraction={self.rotary_fraction} turns no pair of the {channels} "
+                    f"channels of a head of the {which}-attentions; set more, or 0.0"
+                )
             if turned % 2:
                 raise ValueError(
                     f"rotary positions turn pairs of channels, and {turned} of the {channels} "
@@ -78,6 +90,17 @@ class CausalSequenceConfig(PerceiverARConfig):
 
     def _check_tables(self) -> None:
         shape = self.position_shape
+        if not self.abs_pos_emb and (self.position_table != "random" or not self.train_positions):
+            raise ValueError(
+                f"position_table={self.position_table!r} and train_positions="
+                f"{self.train_positions} have no meaning without abs_pos_emb"
+            )
+        if len(shape or (0,)) > 1 and (self.first_position or self.position_origin == "last"):
+            raise ValueError(
+                f"first_position={self.first_position} and position_origin="
+                f"{self.position_origin!r} are about counted tokens, and positions of "
+                f"position_shape={shape} are given; leave both out"
+            )
         if shape is None:
             if self.first_position:
                 raise ValueError(

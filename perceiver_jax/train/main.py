@@ -76,7 +76,7 @@ def _train(
 
     # ---- Model shapes, and where to start: nothing large has been read or written yet -----------
     skeleton = models.skeleton(config.model)
-    trained = config.optimizer.trained(skeleton.params)
+    trained = config.optimizer.trained(skeleton.params, fixed=models.fixed_parameters(config.model))
     earlier = newest(workdir)
     initial: Params = {}
     if earlier is not None:

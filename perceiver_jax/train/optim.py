@@ -82,8 +82,12 @@ class OptimizerConfig:
                     f"learning_rate_factors has {factor} for '{pattern}'; factors are 0 or more"
                 )
 
-    def trained(self, paths: Iterable[str]) -> list[str]:
+    def trained(self, paths: Iterable[str], *, fixed: Iterable[str] = ()) -> list[str]:
         """Those of the parameter paths that are not frozen.
+
+        Args:
+            paths: of all parameters.
+            fixed: regular expressions of those that the model itself does not let train.
 
         Raises:
             UserError: a pattern fits no parameter, or nothing is left to train.
@@ -97,7 +101,7 @@ class OptimizerConfig:
                         f"optimizer.{name} has '{pattern}', which is found in no parameter path of "
                         f"this model; its paths begin with {', '.join(_beginnings(paths))}"
                     )
-        frozen = matching(paths, self.frozen)
+        frozen = matching(paths, (*self.frozen, *fixed))
         for pattern in factors:
             if matching(paths, [pattern]) <= frozen:
                 raise UserError(

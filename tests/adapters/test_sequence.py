@@ -69,20 +69,25 @@ def test_sines_need_channels():
 @pytest.mark.parametrize(
     "shape, positions, message",
     [
-        ((6, 4), np.zeros((2, 3), int), r"\(2, 3, 1\) do not go with 3 tokens.* has 2; give"),
-        ((6,), np.zeros((2, 4), int), r"\(2, 4, 1\) do not go with 3 tokens"),
+        (
+            (6, 4),
+            np.zeros((2, 3), int),
+            r"\(2, 3, 1\) do not go with 2 rows.* has 2; give",
+        ),
+        ((6,), np.zeros((2, 4), int), r"\(2, 4, 1\) do not go with 2 rows of 3 tokens"),
         ((6,), np.zeros(3, int), r"positions of shape \(3,\)"),
+        ((6,), np.zeros((3, 3), int), r"give \[2 or 1, 3, 1\]"),
         ((6,), np.zeros((2, 3)), "float.* cannot choose rows of a table"),
     ],
 )
 def test_positions_that_do_not_go_with_tokens_are_refused(shape, positions, message):
     with pytest.raises(ValueError, match=message):
-        embedding(position_shape=shape).checked_positions(jnp.asarray(positions), 3)
+        embedding(position_shape=shape).checked_positions(jnp.asarray(positions), 2, 3)
 
 
 def test_positions_that_turn_may_be_real():
     adapter = embedding(abs_pos_emb=False)
-    assert adapter.checked_positions(jnp.zeros((1, 3)), 3).shape == (1, 3, 1)
+    assert adapter.checked_positions(jnp.zeros((1, 3)), 2, 3).shape == (1, 3, 1)
 
 
 def test_counting_tells_one_position_alone():

@@ -213,19 +213,42 @@ def test_a_latent_predicts_the_same_whatever_follows(model, ids):
         np.testing.assert_allclose(part, whole[:, : part.shape[1]], atol=1e-13)
 
 
-@pytest.mark.parametrize("layout", ["none", "left, into the latents"])
-def test_cached_steps_of_every_variant_are_the_call(variant, ids, layout):
-    mask = mask_of(layout)
-    mask = jnp.ones((1, M), bool) if mask is None else mask
-    logits, hidden, cache = variant.prefill(ids[:, :7], mask[:, :7], num_latents=2, num_steps=M - 7)
-    assert hidden.shape == (1, 2, 16)
+def test_cached_steps_of_every_variant_are_the_call(variant):
+    """Of rows with different padding."""
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (3, M)))
+    mask = jnp.arange(M)[None] >= jnp.asarray([[0], [2], [6]])
+    logits, hidden, cache = variant.prefill(ids[:, :7], mask[:, :7], num_latents=2, num_steps=3)
+    assert hidden.shape == (3, 2, 16)
     for i in range(7, M):
         wanted = variant(ids[:, :i], mask[:, :i], num_latents=i - 5)[:, -1]
-        if mask[0, i - 1]:
-            np.testing.assert_allclose(logits, wanted, atol=1e-12)
-        if not mask[0, i]:
-            return
+        np.testing.assert_allclose(logits, wanted, atol=1e-12)
         logits, _, cache = variant.step(ids[:, i], cache)
+
+
+def test_a_mask_of_one_row_is_that_of_all(model):
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (2, M)))
+    mask = jnp.arange(M)[None] >= 3
+    logits, _, cache = model.prefill(ids, mask, num_latents=2, num_steps=1)
+    np.testing.assert_allclose(logits, model(ids, mask, num_latents=2)[:, -1], atol=1e-12)
+    assert cache.mask.shape == (2, M + 1) and cache.latent_mask.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "num_tokens, num_latents, num_steps, mask, message",
+    [
+        (8, 6, 0, np.ones((1, 8), bool), "num_latents=6 is not between 1 and 5"),
+        (8, 4, 2, np.ones((1, 8), bool), "num_steps=2 after num_latents=4 are more"),
+        (21, 4, 0, np.ones((1, 21), bool), "21 tokens are more than this model takes"),
+        (8, 4, 0, np.ones((1, 8), int), "input_mask of shape .* type int"),
+        (8, 4, 0, np.ones((1, 7), bool), r"input_mask of shape \(1, 7\)"),
+    ],
+)
+def test_what_does_not_fit_a_cache_is_refused(
+    model, num_tokens, num_latents, num_steps, mask, message
+):
+    ids = np.zeros((1, num_tokens), int)
+    with pytest.raises(ValueError, match=message):
+        model.prefill(ids, mask, num_latents=num_latents, num_steps=num_steps)
 
 
 @pytest.mark.parametrize("layout", ["none", "left", "left, into the latents", "in the middle"])
@@ -314,6 +337,16 @@ def test_what_does_not_fit_is_refused(model, num_tokens, num_latents, message):
         ({"cross_attention_after_layers": (3,)}, "different layers in order, from 0 to 2"),
         ({"cross_attention_after_layers": (1, 0)}, "different layers in order"),
         ({"rotary_heads_fraction": 0.0}, "rotary_heads_fraction=0.0 is not in"),
+        ({"rotary_heads_fraction": 0.1}, "no whole head of 2"),
+        ({"rotary_fraction": 0.01}, "turns no pair of the 8 channels"),
+        ({"rotary_pairs": "thirds"}, "rotary_pairs='thirds' is none of 'interleaved', 'halves'"),
+        ({"num_query_mlp_layers": 3}, "no meaning with initial_queries='inputs'"),
+        ({"encoder_dropout": 0.1, "masked_rows": "uniform"}, "set masked_rows='zero'"),
+        ({"abs_pos_emb": False, "train_positions": False}, "no meaning without abs_pos_emb"),
+        (
+            {"position_shape": (5, 4), "rotary_fraction": 0.0, "position_origin": "last"},
+            "are about counted tokens",
+        ),
         ({"rotary_max_wavelength": 0.5}, "rotary_max_wavelength=0.5 must be 1 or more"),
         ({"query_position_offset": -1}, "query_position_offset=-1 must be 0 or more"),
         ({"zero_logits": True}, "no meaning where logits are tied"),

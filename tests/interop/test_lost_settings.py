@@ -41,13 +41,9 @@ WITHOUT_EFFECT = {
     ("deepmind, causal model with a table", "num_input_channels", 16),
     ("deepmind, causal model with a table", "num_cross_attention_qk_channels", 16),
     ("deepmind, causal model with a table", "num_self_attention_rotary_layers", 0),
-    ("krasserm, causal model", "num_query_mlp_layers", 3),
-    ("krasserm, causal model", "num_query_mlp_layers", 4),
-    ("lucidrains, causal model", "num_query_mlp_layers", 3),
-    ("lucidrains, causal model", "num_query_mlp_layers", 4),
 }
-"""Changes that leave these very models as they are: channels that are so by default, layers of an
-MLP that is not there, layers that would turn if anything did."""
+"""Changes that leave these very models as they are: channels that are so by default, layers
+that would turn if anything did."""
 SHARING = {"first_cross_attention_layer_shared", "repeated_layers_shared"}
 TINY = {
     "krasserm": classifier("gelu", max_resolution=None),

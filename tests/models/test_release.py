@@ -187,7 +187,7 @@ def edit(folder, change):
         (damage_weights, "not a whole safetensors file"),
         (damage_json, "does not describe a release"),
         (damage_no_description, "does not describe a release"),
-        (damage_version, "format_version 99, this library reads 1"),
+        (damage_version, "format_version 99, this library reads 2"),
         (damage_model, "does not describe a release"),
         (damage_card, "does not describe a release"),
         (damage_kind, "does not describe a release"),

@@ -15,6 +15,7 @@ from interop.formats.deepmind.layers import cross_layer, linear, norm, nth, self
 from interop.formats.settings import check_settings
 from interop.rows import Row, row, table
 from perceiver_jax.config import ConfigError
+from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, CausalSequenceModel
 
 WHOSE = "DeepMind's Perceiver AR"
@@ -92,6 +93,8 @@ def config(meta: Mapping[str, Any]) -> CausalSequenceConfig:
     expected["activation_name"] = (activation, _nearest(activation, ACTIVATIONS, "sq_relu"))
     check_settings(OURS, expected)
     fields = {ours: left.pop(*theirs) for ours, theirs in SAME.items()}
+    if style != "mlp":
+        fields.pop("num_query_mlp_layers")
     fields |= _sizes(left, fields["num_latents_per_position"], fields["num_heads"])
     fields |= _positions(left, fields["max_seq_len"])
     fields |= _queries(left, style)
@@ -106,8 +109,8 @@ def config(meta: Mapping[str, Any]) -> CausalSequenceConfig:
 
 
 def _sizes(left: dict[str, Any], per_position: int, num_heads: int) -> dict[str, Any]:
-    num_latents = left.pop("z_index_dim", 1024)
-    whole = num_latents // per_position * per_position
+    num_tokens, num_latents = _required(left, "max_context_length"), left.pop("z_index_dim", 1024)
+    whole = min(num_latents, num_tokens * per_position) // per_position * per_position
     check_settings(OURS, {"z_index_dim": (num_latents, whole)})
     num_channels = left.pop("num_z_channels", 1024)
     num_inputs = left.pop("input_embed_dim", 1024)
@@ -115,8 +118,8 @@ def _sizes(left: dict[str, Any], per_position: int, num_heads: int) -> dict[str,
     num_qk = num_inputs if shape_for == "kv" else num_channels
     cross_heads = left.pop("num_cross_attend_heads", 1)
     return {
-        "vocab_size": left.pop("num_classes"),
-        "max_seq_len": left.pop("max_context_length"),
+        "vocab_size": _required(left, "num_classes"),
+        "max_seq_len": num_tokens,
         "max_latents": num_latents // per_position,
         "num_channels": num_channels,
         "num_input_channels": None if num_inputs == num_channels else num_inputs,
@@ -131,8 +134,8 @@ def _sizes(left: dict[str, Any], per_position: int, num_heads: int) -> dict[str,
 
 
 def _positions(left: dict[str, Any], max_seq_len: int) -> dict[str, Any]:
-    absolute = left.pop("position_encoding_type") == "absolute"
-    sizes = tuple(left.pop("input_idx_size"))
+    absolute = _required(left, "position_encoding_type") == "absolute"
+    sizes = tuple(_required(left, "input_idx_size"))
     kind = left.pop("position_encoding", "sinusoidal")
     known = ("sinusoidal", "fourier", "random")
     # A table of plain numbers, which DeepMind keeps for debugging, is nothing to start from.
@@ -165,6 +168,17 @@ def _queries(left: dict[str, Any], style: str) -> dict[str, Any]:
     return {"initial_queries": names[style]}
 
 
+def _required(left: dict[str, Any], name: str) -> Any:
+    """An argument without a default, taken out.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name not in left:
+        raise UserError(f"the arguments of {WHOSE} lack '{name}', which has no default")
+    return left.pop(name)
+
+
 def _nearest(value: Any, known: Any, otherwise: Any) -> Any:
     """The value where it is known, and else what to take instead."""
     return value if value in known else otherwise
@@ -181,6 +195,7 @@ def settings(config: AnyModelConfig) -> dict[str, Any]:
     theirs = {name: getattr(ours, field) for field, (name, _) in SAME.items()}
     activation = {ours: theirs for theirs, ours in ACTIVATIONS.items()}[ours.activation]
     style = "none" if ours.initial_queries == "linear" else ours.initial_queries.split("_")[0]
+    theirs["learnable_position_embeddings"] = absolute and ours.train_positions
     return theirs | {
         "task": TASK,
         "num_classes": ours.vocab_size,
@@ -222,7 +237,6 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     ours = _checked(config)
     cross, embedded = ours.qk_channels("cross"), ours.abs_pos_emb
     turned = ours.num_turned(ours.num_channels // ours.num_heads, embedded=embedded)
-    cross_turned = ours.num_turned(cross // ours.cross_heads, embedded=embedded)
     learned = ours.initial_queries.startswith("learned")
     least = 0.0 if embedded else float(ours.max_seq_len)
     wavelength = max(ours.rotary_max_wavelength, least)
@@ -248,10 +262,6 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
         "turned channels of a head (rotary_fraction)": (
             turned,
             0 if embedded else max(turned, 2),
-        ),
-        "turned channels of a head of cross-attentions (rotary_fraction)": (
-            cross_turned,
-            0 if embedded else max(cross_turned, 2),
         ),
         "num_latents_per_position": (
             ours.num_latents_per_position,

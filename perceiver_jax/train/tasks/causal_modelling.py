@@ -123,7 +123,8 @@ class CausalModelling:
 
     def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
         """Cross-entropy, bits and accuracy over the tokens that the latents predict."""
-        options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        given = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        options = {name: value for name, value in given.items() if value}
         return _sums(model, batch, batch["predicted"], key, **options)
 
     def evaluate(self, model: Model, batch: Batch) -> Sums:

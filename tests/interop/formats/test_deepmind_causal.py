@@ -36,6 +36,7 @@ ABSOLUTE = {"position_encoding_type": "absolute"}
             {"initial_query_embed_style": "mlp", "initial_query_embed_activation_name": "gelu"},
             "initial_query_embed_activation_name='gelu' instead of 'sq_relu'",
         ),
+        ({"z_index_dim": 17}, "z_index_dim=17 instead of 16"),
         ({"unknown": 1}, "arguments {'unknown': 1} have no counterpart"),
     ],
 )
@@ -44,6 +45,13 @@ def test_arguments_that_cannot_be_expressed_are_refused(changes, complaint):
         deepmind.config(arguments(**changes))
     assert complaint in str(error.value)
     deepmind.config(arguments())
+
+
+def test_arguments_without_a_default_have_to_be_there():
+    for name in ("num_classes", "max_context_length", "position_encoding_type", "input_idx_size"):
+        some = {key: value for key, value in arguments().items() if key != name}
+        with pytest.raises(UserError, match=f"lack '{name}', which has no default"):
+            deepmind.config(some)
 
 
 def test_groups_of_heads_save_memory_alone_where_all_heads_turn():
@@ -60,7 +68,6 @@ def test_groups_of_heads_save_memory_alone_where_all_heads_turn():
             "num_latents_per_position=2 instead of 1",
         ),
         ({"rotary_max_wavelength": 11.0}, "rotary_max_wavelength=11.0 instead of 12.0"),
-        ({"num_cross_attention_heads": 8}, "cross-attentions (rotary_fraction)=0 instead of 2"),
     ],
 )
 def test_models_on_which_deepminds_code_would_fail_are_refused(fields, complaint):
