@@ -5,7 +5,7 @@ python -m perceiver_jax.train.main --config=configs/bach.py --workdir=runs/bach
 python -m perceiver_jax.run generate-music --source=runs/bach in.mid --out=out.mid --render=out.wav
 
 - The first command fetches the scores, once.
-- Held-out bits per event: 1.58 of the 24,851 events that it predicts, for which counting pairs of
+- Held-out bits per event: 1.62 of the 24,851 events that it predicts, for which counting pairs of
   events reaches 4.27; `python -m benchmarks.music_baselines` prints this and what compression does.
 """
 

@@ -2,7 +2,8 @@
 
 - All beams of a sequence have the same length, so they have one window, see `windows`. At a refill
   the model is called on each of them; the prompt is read once.
-- A sequence's result does not depend on the others of its batch.
+- A sequence's result does not depend on the others of its batch, but by their windows, which are
+  those of the longest.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jax import lax
 from perceiver_jax.core.cache import Cache
 from perceiver_jax.errors import UserError
 from perceiver_jax.prompts import Request
-from perceiver_jax.sampling import among, suppressed
+from perceiver_jax.sampling import among, check_number, suppressed, whole_number
 from perceiver_jax.typing import Array
 from perceiver_jax.windows import CHUNK, next_power_of_two
 
@@ -37,6 +38,7 @@ class BeamSearch:
         num_beams: how many are followed; 1 is greedy. Each step computes that many rows per
             sequence.
         length_penalty: above 0 long hypotheses are favoured, below 0 short ones; 0 compares sums.
+            Without stop tokens all have the same length, and it makes no difference.
         early_stopping: when a sequence is done that has `num_beams` hypotheses. True: at once.
             False: when the best beam, with its score at its length, is no better than the worst of
             them, which may miss a better one. "never": when it is no better with the length that
@@ -54,11 +56,11 @@ class BeamSearch:
     early_stopping: bool | Literal["never"] = False
 
     def __post_init__(self):
-        if self.num_beams < 1:
-            raise UserError(f"num_beams={self.num_beams} must be 1 or more")
+        whole_number("num_beams", self.num_beams)
+        check_number("length_penalty", self.length_penalty)
         if not math.isfinite(self.length_penalty):
             raise UserError(f"length_penalty={self.length_penalty} must be a finite number")
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise UserError(
                 f"early_stopping={self.early_stopping!r} is not valid; it takes True, False or "
                 "'never'"

@@ -20,7 +20,7 @@ from jax import lax
 from perceiver_jax.core.cache import Cache
 from perceiver_jax.errors import UserError
 from perceiver_jax.prompts import Request
-from perceiver_jax.sampling import among, suppressed
+from perceiver_jax.sampling import among, check_number, suppressed, whole_number
 from perceiver_jax.typing import Array
 
 
@@ -46,8 +46,8 @@ class ContrastiveSearch:
     penalty_alpha: float = 0.6
 
     def __post_init__(self):
-        if self.top_k < 1:
-            raise UserError(f"top_k={self.top_k} must be 1 or more")
+        whole_number("top_k", self.top_k)
+        check_number("penalty_alpha", self.penalty_alpha)
         if not 0.0 <= self.penalty_alpha <= 1.0:
             raise UserError(f"penalty_alpha={self.penalty_alpha} is not between 0 and 1")
 

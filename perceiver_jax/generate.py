@@ -19,8 +19,8 @@ from perceiver_jax.beam_search import BeamSearch, beam_search
 from perceiver_jax.contrastive_search import ContrastiveSearch, contrastive_search
 from perceiver_jax.core.cache import Cache
 from perceiver_jax.errors import UserError
-from perceiver_jax.prompts import Request
-from perceiver_jax.sampling import ANY_TOKEN, Sampling, among, suppressed
+from perceiver_jax.prompts import Request, token_ids
+from perceiver_jax.sampling import ANY_TOKEN, Sampling, among, suppressed, whole_number
 from perceiver_jax.typing import Array, Key
 from perceiver_jax.windows import CHUNK, Refill
 
@@ -61,9 +61,10 @@ def generate(
         For each prompt its new tokens, without the prompt.
 
     Raises:
-        UserError: no prompt, an empty or too long one, a token or a number out of range, sampling
-            and a search at once, or a search that the model has no room for.
+        UserError: no prompt, an empty or too long one, a token or a number out of range or of
+            another type, sampling and a search at once, or a search that the model has no room for.
     """
+    stop_tokens = token_ids("stop_tokens", stop_tokens)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "num_latents": num_latents,
@@ -99,8 +100,7 @@ def stream(
     Ends when every sequence had a stop token; what follows a stop token means nothing. Beam search
     knows no token before it has ended, and cannot be streamed.
     """
-    if at_once < 1:
-        raise UserError(f"at_once={at_once} must be 1 or more")
+    at_once = whole_number("at_once", at_once)
     _check_choice(sampling, search)
     if isinstance(search, BeamSearch):
         raise UserError(
@@ -123,6 +123,16 @@ def stream(
 
 
 def _check_choice(sampling: Sampling, search: Search | None) -> None:
+    if not isinstance(sampling, Sampling):
+        raise UserError(
+            f"sampling={sampling!r:.60} is no Sampling; give one, as in "
+            "sampling=Sampling(temperature=0.5)"
+        )
+    if search is not None and not isinstance(search, Search):
+        raise UserError(
+            f"search={search!r:.60} is no search; give one, as in search=BeamSearch(num_beams=4) "
+            "or search=ContrastiveSearch(top_k=4), or None"
+        )
     if search is not None and sampling != ANY_TOKEN:
         raise UserError(
             f"{sampling} draws tokens and {search} searches for them; give one of the two"

@@ -4,15 +4,24 @@
 """
 
 import dataclasses
+import operator
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.windows import Refill, Window, next_power_of_two, padded, window
+from perceiver_jax.sampling import whole_number
+from perceiver_jax.windows import (
+    Refill,
+    Window,
+    next_power_of_two,
+    padded,
+    usual_num_latents,
+    window,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +65,12 @@ class Request:
         Raises:
             UserError: no prompt, an empty or too long one, a token or a number out of range.
         """
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens={max_new_tokens} must be 1 or more")
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
         if refill not in typing.get_args(Refill):
             raise UserError(f"refill={refill!r} is not valid; it takes 'half' or 'every'")
         _check_steps(config, refill)
         tokens, mask = _left_padded(prompts, config.vocab_size)
-        if num_latents is None:
-            num_latents = _usual_num_latents(config, tokens.shape[1])
-        _check_lengths(config, tokens.shape[1], num_latents)
+        num_latents = _checked_num_latents(config, tokens.shape[1], num_latents)
         suppressed = _known("suppress_tokens", suppress_tokens, config.vocab_size)
         if len(set(suppressed)) == config.vocab_size:
             raise UserError("suppress_tokens has every token, and none is left to choose from")
@@ -129,7 +135,13 @@ def _check_steps(config: CausalSequenceConfig, refill: Refill) -> None:
 
 def _left_padded(prompts: Sequence[Any], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     """[B, n] int32 ids and their mask, filled up on the left."""
-    if not len(prompts):
+    try:
+        prompts = list(prompts)
+    except TypeError:
+        raise UserError(
+            f"prompts={prompts!r:.60} is no list of prompts; they look like [[1, 2, 3], [4, 5]]"
+        ) from None
+    if not prompts:
         raise UserError("there is no prompt; give one or more")
     rows = [_ids_of(prompt, i, vocab_size) for i, prompt in enumerate(prompts)]
     longest = max(map(len, rows))
@@ -138,7 +150,10 @@ def _left_padded(prompts: Sequence[Any], vocab_size: int) -> tuple[np.ndarray, n
 
 
 def _ids_of(prompt: Any, i: int, vocab_size: int) -> np.ndarray:
-    ids = np.asarray(prompt)
+    try:
+        ids = np.asarray(prompt)
+    except ValueError:  # rows of different lengths
+        ids = np.zeros((0, 0))
     if ids.ndim == 1 and not len(ids):
         raise UserError(f"prompt {i} is empty; give at least one token to begin with")
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
@@ -155,22 +170,50 @@ def _ids_of(prompt: Any, i: int, vocab_size: int) -> np.ndarray:
     return ids.astype(np.int32)
 
 
+def token_ids(name: str, tokens: Iterable[Any]) -> tuple[int, ...]:
+    """Some tokens as users give them.
+
+    Args:
+        name: what users call them.
+        tokens: what they gave.
+
+    Raises:
+        UserError: these are no whole numbers, or not several.
+    """
+    try:
+        return tuple(operator.index(token) for token in tokens)
+    except TypeError:
+        raise UserError(
+            f"{name}={tokens!r:.60} is no list of token ids, which are whole numbers; give them as "
+            f"in {name}=[0]"
+        ) from None
+
+
 def _known(name: str, tokens: Sequence[int], vocab_size: int) -> tuple[int, ...]:
-    ids = tuple(int(token) for token in tokens)
+    ids = token_ids(name, tokens)
     for token in ids:
         if not 0 <= token < vocab_size:
             raise UserError(f"{name} has {token}, the model knows 0 to {vocab_size - 1}")
     return ids
 
 
-def _usual_num_latents(config: CausalSequenceConfig, num_tokens: int) -> int:
-    """Half of the latents, as after a refill, or as many as a prompt of that length needs."""
-    needed = num_tokens - (config.max_seq_len - config.max_latents)
-    return min(max(min(max(1, config.max_latents // 2), num_tokens), needed), config.max_latents)
+def _checked_num_latents(
+    config: CausalSequenceConfig, num_tokens: int, num_latents: int | None
+) -> int:
+    """With how many latents the longest prompt, of so many tokens, begins.
 
-
-def _check_lengths(config: CausalSequenceConfig, num_tokens: int, num_latents: int) -> None:
-    if not 1 <= num_latents <= config.max_latents:
+    Raises:
+        UserError: that many do not go with this model or this prompt, which may be too long.
+    """
+    if num_latents is None:
+        num_latents = usual_num_latents(
+            num_tokens, max_seq_len=config.max_seq_len, max_latents=config.max_latents
+        )
+    else:
+        num_latents = whole_number(
+            "num_latents", num_latents, ", or leave it out for the usual number"
+        )
+    if num_latents > config.max_latents:
         raise UserError(
             f"num_latents={num_latents} is not between 1 and max_latents={config.max_latents} of "
             "this model"
@@ -187,3 +230,4 @@ def _check_lengths(config: CausalSequenceConfig, num_tokens: int, num_latents: i
             f"than {most:,}, which is max_seq_len={config.max_seq_len:,} less max_latents="
             f"{config.max_latents:,}; give num_latents={num_tokens - most} or more"
         )
+    return num_latents

@@ -60,8 +60,10 @@ def generate_text(options: argparse.Namespace) -> None:
     from perceiver_jax.pretrained import open_source
 
     texts = gather_texts(options.text, options.file, options.lines)
-    settings = {**generation_settings(options), "stop_texts": options.stop}
+    settings = generation_settings(options, checked_length_penalty(options))
     generation = TextGeneration(open_source(options.source), options.tokenizer)
+    settings["stop_tokens"] = [generation.reader.token_id(token) for token in options.stop_token]
+    settings["stop_texts"] = options.stop
     if len(texts) == 1:
         if options.num_beams is None:
             pieces = generation.stream(texts[0], **settings)
@@ -98,7 +100,23 @@ def generate_music(options: argparse.Namespace) -> None:
         print(options.render)
 
 
-def generation_settings(options: argparse.Namespace) -> dict[str, Any]:
+def checked_length_penalty(options: argparse.Namespace) -> float:
+    """Of the hypotheses of beam search; raises a UserError where it would make no difference."""
+    from perceiver_jax.errors import UserError
+
+    if options.length_penalty is None:
+        return 1.0
+    if options.num_beams is None:
+        raise UserError("--length-penalty compares beams; give their number, as in --num-beams=4")
+    if not options.stop_token:
+        raise UserError(
+            "--length-penalty compares continuations of different lengths, and without a stop "
+            "token all have --max-new-tokens; give one, as in --stop-token=."
+        )
+    return options.length_penalty
+
+
+def generation_settings(options: argparse.Namespace, length_penalty: float = 1.0) -> dict[str, Any]:
     """What `add_generation_arguments` asks for; raises a UserError where it does not go together.
 
     As in transformers, `num_beams` means beam search, and `penalty_alpha` with `top_k` contrastive.
@@ -120,10 +138,7 @@ def generation_settings(options: argparse.Namespace) -> dict[str, Any]:
             )
         search = ContrastiveSearch(top_k=drawn.pop("top_k"), penalty_alpha=options.penalty_alpha)
     elif options.num_beams is not None:
-        penalty = 1.0 if options.length_penalty is None else options.length_penalty
-        search = BeamSearch(num_beams=options.num_beams, length_penalty=penalty)
-    if options.length_penalty is not None and options.num_beams is None:
-        raise UserError("--length-penalty compares beams; give their number, as in --num-beams=4")
+        search = BeamSearch(num_beams=options.num_beams, length_penalty=length_penalty)
     given = {name: value for name, value in drawn.items() if value is not None}
     if search is not None and given:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -192,12 +207,6 @@ def add_generation_arguments(task: argparse.ArgumentParser) -> None:
         "--num-beams",
         type=positive,
         help="beam search: follow so many continuations at once, and take the best in the end",
-    )
-    task.add_argument(
-        "--length-penalty",
-        type=float,
-        help="of beam search: log probabilities are divided by the length to this power, so above "
-        "0 favours long continuations (default: 1)",
     )
     task.add_argument(
         "--refill",
@@ -309,7 +318,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="TEXT",
-        help="end a continuation where it contains this text, and leave that out; may be repeated",
+        help="end a continuation where it contains this text, and leave that out; may be repeated; "
+        "not with --num-beams",
+    )
+    task.add_argument(
+        "--stop-token",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="end a continuation with this token, and leave it out: a text that is one token, a "
+        "special token as the tokenizer spells it, or an id; may be repeated",
+    )
+    task.add_argument(
+        "--length-penalty",
+        type=float,
+        help="of beam search with --stop-token: log probabilities are divided by the length to "
+        "this power, so above 0 favours long continuations (default: 1)",
     )
     add_text_arguments(task)
     task.set_defaults(run=generate_text)

@@ -6,13 +6,41 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from perceiver_jax.errors import UserError
 from perceiver_jax.typing import Array, Key
+
+
+def whole_number(name: str, value: Any, otherwise: str = "") -> int:
+    """How many there are of something, as users give it.
+
+    Args:
+        name: what they call it.
+        value: what they gave.
+        otherwise: what else they may do, for the error message.
+
+    Raises:
+        UserError: it is no whole number, or less than 1.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise UserError(
+            f"{name}={value!r} is no whole number; give one of 1 or more, as in {name}=4{otherwise}"
+        )
+    if value < 1:
+        raise UserError(f"{name}={value} is too small; give 1 or more{otherwise}")
+    return int(value)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises a UserError for what is no number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise UserError(f"{name}={value!r} is no number; give one, as in {name}=0.5")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,14 +62,17 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self):
+        check_number("temperature", self.temperature)
         if not 0.0 <= self.temperature < math.inf:
             raise UserError(
                 f"temperature={self.temperature} must be 0 (greedy) or more, and finite"
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k={self.top_k} must be 1 or more, or left out for all tokens")
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"top_p={self.top_p} is not in (0, 1]")
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, ", or leave it out for all tokens")
+        if self.top_p is not None:
+            check_number("top_p", self.top_p)
+            if not 0.0 < self.top_p <= 1.0:
+                raise UserError(f"top_p={self.top_p} is not in (0, 1]")
 
     def __call__(self, logits: Array, key: Key) -> Array:
         """[B, V] logits → [B] token ids, each drawn by its place in the batch and nothing else."""

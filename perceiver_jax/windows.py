@@ -7,10 +7,15 @@ How a sequence grows (T tokens so far, of which the last are latents):
   then see them as inputs, so everything after them changes, and the cache is made anew: with
   `refill="half"` for the newer half of the latents, which leaves room for as many steps
   (DeepMind's way); with `refill="every"` for all of them at every token, which is slow.
-- Beyond the prefix that the model has room for, the oldest tokens are forgotten, when the cache is
-  made; positions count from the first that is left.
+- A prefix has at most `max_seq_len - max_latents` tokens. While all tokens fit the context,
+  `max_seq_len`, none is forgotten: more than half of the latents are kept where the prefix would
+  be too long.
+- Past the context the oldest tokens are forgotten, when the cache is made, and positions count from
+  the first that is left. With `refill="half"` the model then sees half of its latents less than
+  its context, and again more at each step.
 
-Either way each step is the model's own call on `window`'s tokens and latents.
+Either way each step is the model's own call on `window`'s tokens and latents. All sequences of a
+batch have the window of the longest.
 """
 
 import dataclasses
@@ -58,11 +63,21 @@ def window(
         max_latents: most latents of the model.
         refill: see the head of this file.
     """
-    if num_latents is None:
-        num_latents = max_latents if refill == "every" else max(1, max_latents // 2)
+    if num_latents is None and refill == "every":
+        num_latents = max_latents
+    elif num_latents is None:
+        num_latents = usual_num_latents(
+            num_tokens, max_seq_len=max_seq_len, max_latents=max_latents
+        )
     kept = min(num_latents, num_tokens)
     prefix = min(num_tokens - kept, max_seq_len - max_latents)
     return Window(num_tokens - prefix - kept, kept, max_latents - kept + 1)
+
+
+def usual_num_latents(num_tokens: int, *, max_seq_len: int, max_latents: int) -> int:
+    """Half of the latents, or as many as it takes to see all tokens if these fit the context."""
+    needed = num_tokens - (max_seq_len - max_latents) if num_tokens <= max_seq_len else 0
+    return min(max(1, max_latents // 2, needed), num_tokens)
 
 
 def padded(

@@ -147,7 +147,7 @@ def test_one_beam_is_greedy(model, refill):
 
 
 def test_a_prompt_among_longer_ones_is_searched_as_it_is_alone(model):
-    prompts = [prompt(3), prompt(14, 1), prompt(8, 2)]
+    prompts = [prompt(3), prompt(13, 1), prompt(8, 2)]
     settings = {"max_new_tokens": 12, "num_latents": 3, "stop_tokens": [2, 7, 11]}
     together = hypotheses(model, prompts, BeamSearch(num_beams=3), **settings)
     for tokens, got in zip(prompts, together, strict=True):
@@ -206,12 +206,20 @@ def test_a_search_cannot_be_streamed(model):
     "fields",
     [
         {"num_beams": 0},
+        {"num_beams": 2.5},
+        {"num_beams": "4"},
+        {"num_beams": None},
+        {"length_penalty": "1"},
+        {"length_penalty": None},
         {"length_penalty": float("nan")},
         {"length_penalty": float("inf")},
         {"early_stopping": "always"},
         {"early_stopping": 2},
+        {"early_stopping": 1},
+        {"early_stopping": None},
     ],
 )
 def test_values_that_mean_nothing_are_refused(fields):
-    with pytest.raises(UserError, match=next(iter(fields))):
+    ((name, value),) = fields.items()
+    with pytest.raises(UserError, match=f"{name}={value!r} .*(give|takes|must be)"):
         BeamSearch(**fields)

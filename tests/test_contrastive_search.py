@@ -165,8 +165,17 @@ def test_models_without_an_earlier_latent_are_refused(random_model, refill, max_
 
 
 @pytest.mark.parametrize(
-    "fields", [{"top_k": 0}, {"penalty_alpha": -0.1}, {"penalty_alpha": float("nan")}]
+    "fields",
+    [
+        {"top_k": 0},
+        {"top_k": 2.5},
+        {"top_k": None},
+        {"penalty_alpha": -0.1},
+        {"penalty_alpha": float("nan")},
+        {"penalty_alpha": "0.5"},
+    ],
 )
 def test_values_that_mean_nothing_are_refused(fields):
-    with pytest.raises(UserError, match=next(iter(fields))):
+    ((name, value),) = fields.items()
+    with pytest.raises(UserError, match=f"{name}={value!r} .*(give|between)"):
         ContrastiveSearch(**fields)

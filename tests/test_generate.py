@@ -10,7 +10,7 @@ from perceiver_jax.generate import generate, stream
 from perceiver_jax.models import CausalSequenceConfig, build
 from perceiver_jax.sampling import GREEDY, Sampling
 from perceiver_jax.windows import window
-from tests.continuations import CONTEXT, LATENTS, VOCAB, make_model, prompt
+from tests.continuations import CONTEXT, LATENTS, VOCAB, make_model, prompt, view
 
 
 @pytest.fixture
@@ -41,12 +41,52 @@ def recomputed(model, tokens, num_new, num_latents, refill):
         seen = window(len(tokens), begins_with, **sizes)
         begins_with = None
         for cached_steps in range(min(seen.num_steps, num_new - len(made))):
-            ids = jnp.asarray([tokens[seen.first :]])
-            logits = model(ids, num_latents=seen.num_latents + cached_steps)[:, -1]
+            logits = whole_call(model, tokens[seen.first :], seen.num_latents + cached_steps)
             key, now = jax.random.split(key)
             made.append(int(WILD(logits, now)[0]))
             tokens.append(made[-1])
     return made
+
+
+def whole_call(model, tokens, num_latents):
+    return model(jnp.asarray([tokens]), num_latents=num_latents)[:, -1]
+
+
+@pytest.mark.parametrize("refill", ["half", "every"])
+@pytest.mark.parametrize("max_seq_len", [1, 2, 7, 20, 32, 33])
+def test_nothing_is_forgotten_while_all_tokens_fit_the_context(max_seq_len, refill):
+    for max_latents in range(1, max_seq_len + 1):
+        most = max_seq_len - max_latents
+        sizes = {"max_seq_len": max_seq_len, "max_latents": max_latents, "refill": refill}
+        for start in range(1, max_seq_len + 1):
+            for num_latents in {max(1, start - most), max_latents}:
+                made_at, seen = start, window(start, num_latents, **sizes)
+                while made_at <= 2 * max_seq_len:
+                    for steps in range(seen.num_steps):
+                        latents = seen.num_latents + steps
+                        prefix = made_at + steps - latents - seen.first
+                        assert 1 <= latents <= max_latents and 0 <= prefix <= most
+                        assert seen.first == 0 or made_at + steps > max_seq_len
+                    made_at += seen.num_steps
+                    seen = window(made_at, **sizes)
+                    least = max_latents if refill == "every" else max(1, max_latents // 2)
+                    assert seen.num_latents >= min(least, made_at)
+
+
+@pytest.mark.parametrize("refill", ["half", "every"])
+@pytest.mark.parametrize("length, num_latents", [(4, 2), (10, 6)])
+def test_each_token_follows_from_all_before_it_while_these_fit_the_context(
+    model, length, num_latents, refill
+):
+    tokens, key, num_new = prompt(length), jax.random.key(0), CONTEXT + 1 - length
+    settings = {"num_latents": num_latents, "sampling": WILD, "refill": refill}
+    (got,) = generate(model, [tokens], max_new_tokens=num_new, **settings)
+    for i, token in enumerate(got.tolist()):
+        _, latents = view(model.config, length, i, num_latents, refill)
+        key, now = jax.random.split(key)
+        assert token == int(WILD(whole_call(model, tokens, latents), now)[0])
+        tokens.append(token)
+    assert len(tokens) == CONTEXT + 1
 
 
 @pytest.mark.parametrize("refill", ["half", "every"])
@@ -70,11 +110,25 @@ def test_cached_steps_are_those_of_the_whole_model_in_every_regime(
 
 
 def test_a_prompt_among_longer_ones_goes_on_as_it_does_alone(model):
-    prompts = [prompt(3), prompt(14, 1), prompt(8, 2)]
-    settings = {"max_new_tokens": 25, "num_latents": 3, "sampling": GREEDY}
+    prompts = [prompt(3), prompt(13, 1), prompt(8, 2)]
+    settings = {"max_new_tokens": 12, "num_latents": 3, "sampling": GREEDY}
     together = generate(model, prompts, **settings)
     for tokens, got in zip(prompts, together, strict=True):
         assert got.tolist() == generate(model, [tokens], **settings)[0].tolist()
+
+
+@pytest.mark.parametrize("refill", ["half", "every"])
+def test_all_of_a_batch_have_the_windows_of_the_longest(model, refill):
+    # At 18 tokens the longest keeps more latents than half of them.
+    prompts, longest = [prompt(3), prompt(14, 1), prompt(8, 2)], 14
+    settings = {"max_new_tokens": 25, "num_latents": 3, "sampling": GREEDY, "refill": refill}
+    for tokens, got in zip(prompts, generate(model, prompts, **settings), strict=True):
+        num_padding = longest - len(tokens)
+        for i, token in enumerate(got.tolist()):
+            first, latents = view(model.config, longest, i, 3, refill)
+            logits = whole_call(model, tokens[max(0, first - num_padding) :], latents)
+            assert token == int(logits[0].argmax())
+            tokens = [*tokens, token]
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 64])
@@ -143,9 +197,10 @@ def test_a_search_draws_nothing(model, search):
         generate(model, [[1]], max_new_tokens=3, sampling=Sampling(top_k=4), search=search)
 
 
-def test_pieces_of_no_tokens_are_refused(model):
-    with pytest.raises(UserError, match="at_once=0"):
-        stream(model, [[1]], max_new_tokens=3, at_once=0)
+@pytest.mark.parametrize("at_once", [0, 2.5])
+def test_pieces_of_no_tokens_are_refused(model, at_once):
+    with pytest.raises(UserError, match=f"at_once={at_once} is "):
+        stream(model, [[1]], max_new_tokens=3, at_once=at_once)
 
 
 def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
@@ -177,11 +232,41 @@ def test_random_tokens_follow_the_key_and_the_model_s_probabilities(model):
         ([[1]], {"stop_tokens": [VOCAB]}, "stop_tokens has 23, the model knows 0 to 22"),
         ([[1]], {"suppress_tokens": [-1]}, "suppress_tokens has -1"),
         ([[1]], {"suppress_tokens": range(VOCAB)}, "has every token"),
+        (7, {}, "prompts=7 is no list of prompts"),
+        (None, {}, "prompts=None is no list of prompts"),
+        ([[[1], [2, 3]]], {}, "prompt 0 is .*, not a sequence of token ids"),
+        ([[1]], {"max_new_tokens": 2.5}, "max_new_tokens=2.5 is no whole number; give"),
+        ([[1]], {"max_new_tokens": None}, "max_new_tokens=None is no whole number"),
+        ([[1]], {"max_new_tokens": True}, "max_new_tokens=True is no whole number"),
+        ([[1]], {"num_latents": 2.5}, "num_latents=2.5 is no whole number; .* or leave it out"),
+        ([[1]], {"num_latents": 0}, "num_latents=0 is too small"),
+        ([[1]], {"num_latents": "2"}, "num_latents='2' is no whole number"),
+        ([[1]], {"stop_tokens": ["."]}, r"stop_tokens=\['.'\] is no list of token ids.* as in"),
+        ([[1]], {"stop_tokens": 6}, "stop_tokens=6 is no list of token ids"),
+        ([[1]], {"stop_tokens": [6.7]}, "stop_tokens=.6.7. is no list of token ids"),
+        ([[1]], {"suppress_tokens": "abc"}, "suppress_tokens='abc' is no list"),
+        ([[1]], {"suppress_tokens": None}, "suppress_tokens=None is no list"),
+        ([[1]], {"sampling": 0.5}, "sampling=0.5 is no Sampling; give .*temperature=0.5"),
+        ([[1]], {"sampling": None}, "sampling=None is no Sampling"),
+        ([[1]], {"search": "beam"}, "search='beam' is no search; give .*num_beams=4"),
     ],
 )
 def test_what_cannot_be_continued_is_refused(model, prompts, fields, message):
     with pytest.raises(UserError, match=message):
         generate(model, prompts, **{"max_new_tokens": 3, **fields})
+    with pytest.raises(UserError, match=message):
+        stream(model, prompts, **{"max_new_tokens": 3, **fields})
+
+
+def test_numbers_of_numpy_and_any_collection_of_tokens_are_taken(model):
+    settings = {"max_new_tokens": 9, "num_latents": 2, "sampling": GREEDY}
+    (free,) = generate(model, [prompt(4)], **settings)
+    stop = int(free[4])
+    wanted = free[: free.tolist().index(stop) + 1].tolist()
+    settings = {name: np.int64(value) for name, value in settings.items() if name != "sampling"}
+    for stop_tokens in ({stop}, np.array([stop]), jnp.array([stop]), iter([stop])):
+        (got,) = generate(model, [prompt(4)], sampling=GREEDY, stop_tokens=stop_tokens, **settings)
+        assert got.tolist() == wanted
 
 
 LEARNED = {"initial_queries": "learned"}

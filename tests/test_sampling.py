@@ -61,14 +61,26 @@ def test_draws_follow_the_probabilities_that_are_left():
     [
         {"temperature": -0.1},
         {"temperature": float("nan")},
+        {"temperature": None},
+        {"temperature": "1"},
+        {"temperature": True},
         {"top_k": 0},
+        {"top_k": 2.5},
+        {"top_k": "5"},
         {"top_p": 0.0},
         {"top_p": 1.1},
+        {"top_p": "0.9"},
     ],
 )
 def test_values_that_mean_nothing_are_refused(fields):
-    with pytest.raises(UserError, match=next(iter(fields))):
+    ((name, value),) = fields.items()
+    with pytest.raises(UserError, match=f"{name}={value!r} .*(give|must be|not in)"):
         Sampling(**fields)
+
+
+def test_numbers_of_numpy_are_numbers():
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int64(2), top_p=np.float64(0.9))
+    assert hash(sampling) == hash(Sampling(temperature=0.5, top_k=2, top_p=0.9))
 
 
 def test_suppressed_tokens_have_no_probability_and_the_others_share_it():

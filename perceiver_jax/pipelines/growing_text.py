@@ -23,9 +23,18 @@ def checked_stop_texts(texts: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(texts, str):
         raise UserError(f"stop_texts={texts!r} is one text; give a list of them")
+    if not isinstance(texts, Iterable):
+        raise UserError(f"stop_texts={texts!r} is no list of texts; give one, as in ['.']")
+    texts = tuple(texts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(
+                f"stop_texts has {text!r}, which is no text; give texts, as in ['.'], and ids of "
+                "tokens as stop_tokens"
+            )
     if not all(texts):
         raise UserError("there is an empty stop text; give at least a character")
-    return tuple(texts)
+    return texts
 
 
 def until_stop(text: str, stop_texts: Iterable[str]) -> str | None:

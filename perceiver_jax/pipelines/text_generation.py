@@ -13,6 +13,7 @@ from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.growing_text import GrowingText, checked_stop_texts
 from perceiver_jax.pipelines.texts import TextReader
+from perceiver_jax.prompts import token_ids
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
 from perceiver_jax.windows import Refill
 
@@ -69,10 +70,11 @@ class TextGeneration:
             seed: of what is drawn.
 
         Raises:
-            UserError: a text or a stop text is empty, a number out of range, or settings that do
-                not go together.
+            UserError: a text or a stop text is empty, a number out of range or of another type, or
+                settings that do not go together.
         """
         prompts, stop_texts = self._prompts(texts), checked_stop_texts(stop_texts)
+        stop_tokens = token_ids("stop_tokens", stop_tokens)
         settings: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "num_latents": num_latents,
@@ -89,7 +91,8 @@ class TextGeneration:
         if isinstance(search, BeamSearch):
             raise UserError(
                 "stop texts end a text while it is made, and beam search makes many that are "
-                "compared by their tokens; give stop tokens, or no beams"
+                "compared by their tokens; give stop tokens (--stop-token on the command line), or "
+                "no beams"
             )
         growing = [GrowingText(tokenizer, stop_tokens, stop_texts) for _ in prompts]
         pieces: list[list[str]] = [[] for _ in prompts]
@@ -118,6 +121,7 @@ class TextGeneration:
         What a stop text may begin with is held back until it is clear. Beam search has no pieces:
         its text is known when it has ended.
         """
+        stop_tokens = token_ids("stop_tokens", stop_tokens)
         growing = GrowingText(
             self.reader.tokenizer, stop_tokens, stop_texts=checked_stop_texts(stop_texts)
         )
@@ -143,10 +147,12 @@ class TextGeneration:
             yield rest
 
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        if isinstance(texts, str) or not texts:
-            raise UserError("give a list of texts, with at least one")
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+            raise UserError(f"texts={texts!r:.60}: give a list of texts, with at least one")
         prompts = []
         for text in texts:
+            if not isinstance(text, str):
+                raise UserError(f"{text!r:.60} is no text; give a list of texts")
             tokens = self.reader.tokenizer.encode(text)
             if not len(tokens):
                 raise UserError(f"{text!r} has no tokens to begin with; give some text")

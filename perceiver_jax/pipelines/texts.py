@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from perceiver_jax.card import TextPreprocessing
+from perceiver_jax.data.marked_bytes import VOCAB_SIZE as MARKED_BYTES
 from perceiver_jax.data.text.readers import text_lines
 from perceiver_jax.data.text.tokenizers import (
     ByteTokenizer,
@@ -49,7 +50,7 @@ class TextReader:
         if self.tokenizer.vocab_size != encoder.vocab_size:
             raise UserError(
                 f"tokenizer '{self.tokenizer.name}' has {self.tokenizer.vocab_size:,} ids, the "
-                f"model {encoder.vocab_size:,}; give the model's own with --tokenizer"
+                f"model {encoder.vocab_size:,}; " + _remedy(encoder.vocab_size, "the model's own")
             )
         self.pad_id = required_token(self.tokenizer, "pad", "a batch of texts")
         self.around: tuple[int, int] | None = None
@@ -58,6 +59,33 @@ class TextReader:
                 required_token(self.tokenizer, kind, "this model") for kind in ("cls", "sep")
             )
             self.around = (cls_id, sep_id)
+
+    def token_id(self, token: str) -> int:
+        """The id of one token that a user names.
+
+        Args:
+            token: its id in digits; as the vocabulary spells it, which special tokens need; or a
+                text that is one token.
+
+        Raises:
+            UserError: it is no token, or several.
+        """
+        if token.isdecimal():
+            return int(token)
+        every_id = range(self.tokenizer.vocab_size)
+        spelled = [id for id in every_id if self.tokenizer.token(id) == token]
+        ids = spelled or self.tokenizer.encode(token).tolist()
+        if len(ids) != 1:
+            raise UserError(
+                f"'{token}' is {len(ids)} tokens of tokenizer '{self.tokenizer.name}', not one; "
+                "give the text of a single token, or its id"
+            )
+        if not spelled and ids[0] in self.tokenizer.special_ids:
+            raise UserError(
+                f"tokenizer '{self.tokenizer.name}' has no token for '{token}'; give the text of "
+                "one that it has, or its id"
+            )
+        return ids[0]
 
     @property
     def max_text_len(self) -> int:
@@ -101,8 +129,18 @@ def _tokenizer(
         return ByteTokenizer()
     raise UserError(
         f"this model of {vocab_size:,} tokens does not say which tokenizer it was trained with; "
-        "give it with --tokenizer"
+        + _remedy(vocab_size, "it")
     )
+
+
+def _remedy(vocab_size: int, tokenizer: str) -> str:
+    """What to do about a model of so many ids whose tokenizer is not there."""
+    if vocab_size == MARKED_BYTES:
+        return (
+            f"{MARKED_BYTES} ids are, as a rule, bytes behind three markers, of a copy task or of "
+            "images: these are no text, and have no tokenizer; give ids to the model itself"
+        )
+    return f"give {tokenizer} with --tokenizer, if its data was text"
 
 
 def read_text(path: Path) -> str:

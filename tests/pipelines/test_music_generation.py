@@ -244,3 +244,11 @@ def test_mistakes_of_the_command_are_answered_in_a_sentence(files, capsys, argum
     errors = capsys.readouterr().err
     assert words in errors and "Traceback" not in errors
     assert sorted(folder.rglob("*")) == before
+
+
+def test_music_has_no_end_by_which_lengths_could_be_compared(files, capsys):
+    (task, source, *_), folder = files
+    command = [task, source, "--num-beams=2", "--length-penalty=2", f"--out={folder / 'out.mid'}"]
+    with pytest.raises(SystemExit):
+        run.main([*command, f"{folder / 'in.mid'}"])
+    assert "unrecognized arguments: --length-penalty=2" in capsys.readouterr().err

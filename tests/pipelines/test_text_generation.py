@@ -1,6 +1,7 @@
 """Texts to their continuations, and `python -m perceiver_jax.run generate-text`."""
 
 import dataclasses
+import re
 
 import jax
 import pytest
@@ -132,13 +133,31 @@ def test_contrastive_search_is_streamed_and_ends_with_stop_texts(causal_release)
     [
         ({"stop_texts": ["a", ""]}, "empty stop text"),
         ({"stop_texts": "abc"}, "'abc' is one text; give a list"),
-        ({"stop_texts": ["a"], "search": BeamSearch()}, "give stop tokens, or no beams"),
+        ({"stop_texts": ["a"], "search": BeamSearch()}, "give stop tokens .*, or no beams"),
         ({"sampling": GREEDY, "search": BeamSearch()}, "give one of the two"),
+        ({"stop_texts": [3]}, "stop_texts has 3, which is no text; .* as stop_tokens"),
+        ({"stop_texts": 3}, "stop_texts=3 is no list of texts"),
+        ({"stop_texts": None}, "stop_texts=None is no list of texts"),
+        ({"stop_tokens": ["."]}, "stop_tokens=.* is no list of token ids"),
+        ({"stop_tokens": 6, "stop_texts": ["a"]}, "stop_tokens=6 is no list of token ids"),
+        ({"stop_tokens": [6.7]}, "stop_tokens=.* is no list of token ids"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is no whole number"),
+        ({"search": "beam"}, "search='beam' is no search"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(causal_release, settings, words):
+def test_settings_that_cannot_be_followed_are_refused(causal_release, settings, words):
+    generation = TextGeneration(causal_release)
     with pytest.raises(UserError, match=words):
-        TextGeneration(causal_release)(["text"], **settings)
+        generation(["text"], **settings)
+    if not isinstance(settings.get("search"), BeamSearch):
+        with pytest.raises(UserError, match=words):
+            next(generation.stream("text", **settings))
+
+
+@pytest.mark.parametrize("texts", ["a text", [], 3, [3], [["a"]]])
+def test_what_is_no_list_of_texts_is_refused(causal_release, texts):
+    with pytest.raises(UserError, match="give a list of texts"):
+        TextGeneration(causal_release)(texts)
 
 
 def test_the_seed_matters(causal_release):
@@ -175,8 +194,11 @@ def test_the_command_prints_texts_with_their_continuations(causal_release, tmp_p
     [
         (["--num-beams=3"], {"search": BeamSearch(num_beams=3)}),
         (
-            ["--num-beams=2", "--length-penalty=-0.5"],
-            {"search": BeamSearch(num_beams=2, length_penalty=-0.5)},
+            ["--num-beams=2", "--length-penalty=-0.5", "--stop-token=c"],
+            {
+                "search": BeamSearch(num_beams=2, length_penalty=-0.5),
+                "stop_tokens": [6 + ord("c")],
+            },
         ),
         (
             ["--penalty-alpha=0.9", "--top-k=3"],
@@ -195,21 +217,82 @@ def test_the_command_searches_and_stops(causal_release, tmp_path, capsys, option
     assert capsys.readouterr().out == f"some text{wanted}\n"
 
 
+@pytest.fixture(scope="module")
+def spelled_release(causal_release):
+    """Says 'a' or, more rarely, 'b', whatever came before."""
+    bias = causal_release.arrays["output_adapter/bias"].copy()
+    bias[:], bias[6 + 97], bias[6 + 98] = -1e4, 1000.0, 999.0
+    arrays = {**causal_release.arrays, "output_adapter/bias": bias}
+    return dataclasses.replace(causal_release, arrays=arrays)
+
+
+def command_output(capsys, folder, *options):
+    assert run.main(["generate-text", f"--source=ours:{folder}", *options]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("texts", [["text"], ["text", "more"]])
+def test_the_length_penalty_of_the_command_chooses_the_length(
+    spelled_release, tmp_path, capsys, texts
+):
+    spelled_release.save(tmp_path)
+    options = ["--max-new-tokens=6", "--num-beams=4", "--stop-token=b"]
+    short = command_output(capsys, tmp_path, *options, "--length-penalty=-3", *texts)
+    long = command_output(capsys, tmp_path, *options, "--length-penalty=3", *texts)
+    assert [line for line in short.splitlines() if line] == texts
+    assert [line for line in long.splitlines() if line] == [f"{text}aaaaaa" for text in texts]
+
+
+@pytest.mark.parametrize("texts", [["some text"], ["some text", "another"]])
+def test_the_command_ends_drawn_texts_with_stop_tokens(causal_release, tmp_path, capsys, texts):
+    causal_release.save(tmp_path)
+    settings = {"max_new_tokens": 30, "sampling": Sampling(temperature=20.0, top_k=10)}
+    wanted = [
+        re.split("[de]", text)[0] for text in TextGeneration(causal_release)(texts, **settings)
+    ]
+    assert max(map(len, wanted)) < 30
+    options = ["--max-new-tokens=30", "--temperature=20", "--top-k=10", "--stop-token=d"]
+    shown = command_output(capsys, tmp_path, *options, f"--stop-token={6 + ord('e')}", *texts)
+    for text, continuation in zip(texts, wanted, strict=True):
+        assert f"{text}{continuation}\n" in shown
+
+
+@pytest.mark.parametrize(
+    "token, wanted", [("a", 103), ("7", 7), ("[EOS]", 2), ("\n", 16), ("<0x0A>", 16), (" ", 38)]
+)
+def test_a_token_is_told_by_its_text_or_its_spelling_or_its_id(causal_release, token, wanted):
+    assert TextGeneration(causal_release).reader.token_id(token) == wanted
+
+
+def test_models_of_bytes_behind_markers_have_no_tokenizer(random_model):
+    config = CausalSequenceConfig(
+        vocab_size=259, max_seq_len=32, max_latents=8, num_channels=16, num_heads=2
+    )
+    found = release(random_model(lambda: models.build(config, jax.random.key(0))))
+    for tokenizer in (None, "bytes"):
+        with pytest.raises(UserError, match="no text, and have no tokenizer; give ids to the mod"):
+            TextGeneration(found, tokenizer)
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
         (["--num-beams=2", "--penalty-alpha=0.5"], "two searches; give one of them"),
         (["--penalty-alpha=0.5"], "give their number as well, as in --top-k=4"),
         (["--length-penalty=2"], "give their number, as in --num-beams=4"),
+        (["--length-penalty=2", "--num-beams=2"], "give one, as in --stop-token=."),
+        (["--stop-token=ab"], "'ab' is 2 tokens of tokenizer 'bytes', not one"),
+        (["--stop-token="], "'' is 0 tokens of tokenizer 'bytes', not one"),
+        (["--stop-token=262"], "stop_tokens has 262, the model knows 0 to 261"),
         (["--num-beams=2", "--top-k=4"], "--top-k would draw tokens at random"),
         (["--num-beams=2", "--temperature=1"], "--temperature would draw"),
         (["--penalty-alpha=0.5", "--top-k=2", "--top-p=0.5"], "--top-p would draw"),
         (["--penalty-alpha=2", "--top-k=4"], "penalty_alpha=2.0 is not between 0 and 1"),
-        (["--num-beams=2", "--stop=x"], "give stop tokens, or no beams"),
+        (["--num-beams=2", "--stop=x"], "give stop tokens (--stop-token on the command line)"),
         (["--stop="], "empty stop text"),
     ],
 )
-def test_options_that_do_not_go_together_are_told(causal_release, tmp_path, capsys, options, words):
+def test_options_that_cannot_be_followed_are_told(causal_release, tmp_path, capsys, options, words):
     causal_release.save(tmp_path)
     assert run.main(["generate-text", f"--source=ours:{tmp_path}", *options, "text"]) == 1
     errors = capsys.readouterr().err

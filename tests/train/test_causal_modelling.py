@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver_jax import models
+from perceiver_jax import models, params
 from perceiver_jax.data import Shard, TextDataConfig
 from perceiver_jax.data.copy_task import CopyTaskConfig
 from perceiver_jax.errors import UserError
@@ -66,6 +66,21 @@ def test_continuations_of_samples_are_shown(config, model):
     assert len(media.lines) == 2 and media.lines[1].startswith("  x|")
     assert r"**good \*news\* **" in media.texts["continuations"]
     assert CausalModelling().show(model, {}, config.data).texts == {}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_fixed_table_neither_learns_nor_decays(tmp_path, trained):
+    table = {"position_table": "sinusoidal", "train_positions": trained, "abs_pos_emb": True}
+    config = text_model(tmp_path, num_steps=2, model=table)
+    train(config, tmp_path / "run")
+    start, end = (
+        params.flatten(model)[0]["input_adapter/position_embedding/0"]
+        for model in (
+            models.build(config.model, jax.random.key(0)),
+            load_checkpoint(tmp_path / "run"),
+        )
+    )
+    assert np.array_equal(start, end) != trained
 
 
 def test_a_run_learns_and_is_started_from(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from perceiver_jax import load_checkpoint, params
 from perceiver_jax.config import to_dict
 from perceiver_jax.errors import UserError
+from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.train import checkpoint as checkpoint_module
 from perceiver_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from perceiver_jax.train.state import TrainState
@@ -160,7 +161,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_its_folder(two_saved):
 
 def test_another_format_version_is_refused_by_every_reader(two_saved, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "FORMAT_VERSION", 99)
-    message = "checkpoint 2 in .* has parameter format 1, this library reads 99"
+    message = f"checkpoint 2 in .* has parameter format {FORMAT_VERSION}, this library reads 99"
     checkpoints = Checkpoints(two_saved)
     with pytest.raises(UserError, match=message):
         checkpoints.restore(2, jax.eval_shape(lambda: small_state(0)))

@@ -273,6 +273,7 @@ def test_all_but_the_frozen_parameters_are_trained():
     assert OptimizerConfig().trained(PATHS) == list(PATHS)
     frozen = OptimizerConfig(frozen=("^encoder/a", "bias$"))
     assert frozen.trained(PATHS) == ["encoder/b/kernel", "decoder/kernel"]
+    assert frozen.trained(PATHS, fixed=("^decoder",)) == ["encoder/b/kernel"]
 
 
 @pytest.mark.parametrize(
