@@ -22,7 +22,7 @@ from tests.interop.conftest import causal_model
 def test_padding_lies_within_the_prefix(config, num_tokens, num_latents):
     example = example_inputs(config, seed=0)
     mask = example["input_mask"]
-    assert example["ids"].shape == mask.shape == (2, num_tokens)
+    assert example["inputs"].shape == mask.shape == (2, num_tokens)
     assert example["num_latents"] == num_latents
     prefix = num_tokens - num_latents
     assert prefix <= config.max_seq_len - config.max_latents and num_latents <= config.max_latents
