@@ -403,8 +403,6 @@ def _turn(settings: Mapping[str, Any], x: Any, positions: Any) -> Any:
         return x
     num_heads, num_channels = x.shape[2:]
     turned = math.floor(num_channels * settings["fraction_to_rotate"] / 2) * 2
-    if not turned:
-        raise ValueError(f"fraction_to_rotate of {num_channels} channels of a head is no pair")
     heads = math.floor(num_heads * settings["fraction_heads_to_rotate"])
     # The longest wavelength makes room for the place to which the last query is turned.
     longest = settings["max_wavelength"] + int(settings["initial_query_offsetting"])

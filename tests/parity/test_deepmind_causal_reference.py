@@ -365,8 +365,8 @@ def test_what_the_reference_refuses(torch_float64):
     inputs = {"inputs": inputs["inputs"]}
     with pytest.raises(ValueError, match="place in several tables; give positions"):
         reference.stages(make_pair("three tables").model, inputs)
-    with pytest.raises(ValueError, match="fraction_to_rotate of 2 channels of a head is no pair"):
-        reference.stages(reference.build(SIZES | {"input_embed_dim": 8}), inputs)
+    with pytest.raises(ValueError, match="rotary_fraction=0.5 turns no pair of the 2 channels"):
+        reference.build(SIZES | {"input_embed_dim": 8})
     learned = make_pair("learned").model
     _, memory = deepmind_ar.forward(learned, inputs)
     with pytest.raises(ValueError, match="no cache with queries learned by place"):
