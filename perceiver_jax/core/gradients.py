@@ -4,7 +4,10 @@
   as arithmetic: layer norms and GELUs keep their inputs and compute the rest again.
 - On CPU the gradient of a kernel is `inputsᵀ · cotangent`, operands in this order: XLA copies the
   left operand transposed, and with the cotangent there it fuses the whole chain of residual
-  gradients into that copy, again for every layer.
+  gradients into that copy, again for every layer. Kernels that narrow have the cotangent there
+  all the same: it is so much smaller than the inputs, into whose copy a GELU would be fused.
+- The exact GELU is computed with `erf`, as PyTorch does: the longer formula of `erfc`, JAX's own,
+  is kept in three parts for the backward pass.
 - Layers that follow each other without a loop have their residual gradients fused into one chain
   on CPU, which is computed anew for each of them; a loop cuts the chain.
 - Elsewhere nothing is gained, and JAX's own gradients stay.
@@ -76,8 +79,10 @@ def _project_gradient(saved, d_y):
     x, kernel = saved
     leading = tuple(range(x.ndim - 1))
     d_x = jax.lax.dot_general(d_y, kernel, (((x.ndim - 1,), (1,)), ((), ())))
-    d_kernel = jax.lax.dot_general(x, d_y, ((leading, leading), ((), ())))
-    return d_x, d_kernel
+    over_rows = ((leading, leading), ((), ()))
+    if kernel.shape[0] > kernel.shape[1]:
+        return d_x, jax.lax.dot_general(d_y, x, over_rows).T
+    return d_x, jax.lax.dot_general(x, d_y, over_rows)
 
 
 _project.defvjp(_save, _project_gradient)
@@ -113,7 +118,12 @@ _normalize.defvjp(_normalized, _normalize_gradient)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _gelu(x, tanh):
-    return jax.nn.gelu(x, approximate=tanh)
+    return jax.nn.gelu(x, approximate=True) if tanh else x * _probability(x)
+
+
+def _probability(x):
+    """That a standard normal variable is less than x."""
+    return (1 + lax.erf(x * math.sqrt(0.5))) / 2
 
 
 def _gelu_gradient(tanh, x, d_y):
@@ -123,7 +133,7 @@ def _gelu_gradient(tanh, x, d_y):
         slope = (1 + t) / 2 + x / 2 * (1 - t * t) * root * (1 + 3 * cubic * x * x)
     else:
         density = jnp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        slope = lax.erfc(-x / math.sqrt(2)) / 2 + x * density
+        slope = _probability(x) + x * density
     return (d_y * slope,)
 
 
