@@ -9,6 +9,10 @@ from perceiver_jax.adapters.image import (
     LearnedImageInputAdapter,
     PatchImageInputAdapter,
 )
+from perceiver_jax.adapters.optical_flow import (
+    OpticalFlowInputAdapter,
+    OpticalFlowOutputAdapter,
+)
 from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
 from perceiver_jax.adapters.sequence import LinearLogits, SequenceEmbedding, TiedLogits
 from perceiver_jax.adapters.text import (
@@ -26,6 +30,8 @@ __all__ = [
     "InputAdapter",
     "LearnedImageInputAdapter",
     "LinearLogits",
+    "OpticalFlowInputAdapter",
+    "OpticalFlowOutputAdapter",
     "OutputAdapter",
     "PatchImageInputAdapter",
     "SequenceEmbedding",

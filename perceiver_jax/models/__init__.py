@@ -31,6 +31,9 @@ from perceiver_jax.models.image_classifier import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 from perceiver_jax.models.masked_language_model import MaskedLanguageModel, language_perceiver
+from perceiver_jax.models.optical_flow import OpticalFlow, optical_flow_perceiver
+from perceiver_jax.models.optical_flow_decoder import OpticalFlowDecoderConfig
+from perceiver_jax.models.optical_flow_encoder import OpticalFlowEncoderConfig
 from perceiver_jax.models.perceiver_config import PerceiverConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
 from perceiver_jax.models.text_classifier import TextClassifier
@@ -51,16 +54,19 @@ __all__ = [
     "ImageEncoderConfig",
     "MaskedLanguageModel",
     "MeanPoolDecoderConfig",
+    "OpticalFlow",
+    "OpticalFlowDecoderConfig",
+    "OpticalFlowEncoderConfig",
     "PerceiverConfig",
     "PooledImageClassifier",
     "QueryDecoderConfig",
     "TextClassifier",
     "TextDecoderConfig",
     "TextEncoderConfig",
-    "build",
     "ar_copy",
     "ar_imagenet64",
     "ar_rotary",
+    "build",
     "causal_bytes",
     "causal_subwords",
     "fixed_parameters",
@@ -69,6 +75,7 @@ __all__ = [
     "imagenet_learned",
     "language_perceiver",
     "model_class",
+    "optical_flow_perceiver",
     "skeleton",
     "symbolic_audio_giantmidi",
     "symbolic_audio_maestro",
@@ -81,6 +88,7 @@ MODELS = {
     (ArrayEncoderConfig, QueryDecoderConfig): ArrayPerceiverIO,
     (TextEncoderConfig, TextDecoderConfig): MaskedLanguageModel,
     (TextEncoderConfig, ClassificationDecoderConfig): TextClassifier,
+    (OpticalFlowEncoderConfig, OpticalFlowDecoderConfig): OpticalFlow,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 

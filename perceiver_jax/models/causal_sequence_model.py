@@ -255,7 +255,7 @@ def ar_copy(seq_len: int, **fields: Any) -> CausalSequenceConfig:
 def ar_imagenet64(**fields: Any) -> CausalSequenceConfig:
     """DeepMind's model of 64×64 images, channel by channel: 770,094,339 parameters.
 
-    Source: perceiver-ar `experiment.py`, `imagenet64`.
+    Source: perceiver-ar `experiment.py`, `imagenet_w_positions`.
     """
     sizes: dict[str, Any] = {
         "max_seq_len": 12_416,

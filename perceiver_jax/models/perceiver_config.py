@@ -10,14 +10,22 @@ from perceiver_jax.models.classification_decoder import (
     MeanPoolDecoderConfig,
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
+from perceiver_jax.models.optical_flow_decoder import OpticalFlowDecoderConfig
+from perceiver_jax.models.optical_flow_encoder import OpticalFlowEncoderConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
 from perceiver_jax.models.text_decoder import TextDecoderConfig
 from perceiver_jax.models.text_encoder import TextEncoderConfig
 
-AnyEncoderConfig = ImageEncoderConfig | ArrayEncoderConfig | TextEncoderConfig
+AnyEncoderConfig = (
+    ImageEncoderConfig | ArrayEncoderConfig | TextEncoderConfig | OpticalFlowEncoderConfig
+)
 """Encoders that a model can have."""
 AnyDecoderConfig = (
-    ClassificationDecoderConfig | MeanPoolDecoderConfig | QueryDecoderConfig | TextDecoderConfig
+    ClassificationDecoderConfig
+    | MeanPoolDecoderConfig
+    | QueryDecoderConfig
+    | TextDecoderConfig
+    | OpticalFlowDecoderConfig
 )
 """Decoders that a model can have."""
 
