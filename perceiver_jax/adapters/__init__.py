@@ -1,6 +1,7 @@
 """Modalities: input adapters turn arrays into tokens, output adapters turn answers into results."""
 
 from perceiver_jax.adapters.array import ArrayInputAdapter
+from perceiver_jax.adapters.audio import WaveformHead, WaveformInputAdapter
 from perceiver_jax.adapters.base import InputAdapter, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter
 from perceiver_jax.adapters.image import (
@@ -9,6 +10,8 @@ from perceiver_jax.adapters.image import (
     LearnedImageInputAdapter,
     PatchImageInputAdapter,
 )
+from perceiver_jax.adapters.label import LabelHead, LabelInputAdapter
+from perceiver_jax.adapters.multimodal import MultimodalInputAdapter, MultimodalOutputAdapter
 from perceiver_jax.adapters.optical_flow import (
     OpticalFlowInputAdapter,
     OpticalFlowOutputAdapter,
@@ -20,6 +23,7 @@ from perceiver_jax.adapters.text import (
     TokenInputAdapter,
     TokenOutputAdapter,
 )
+from perceiver_jax.adapters.video import VideoHead, VideoInputAdapter
 
 __all__ = [
     "ArrayInputAdapter",
@@ -28,8 +32,12 @@ __all__ = [
     "GivenQueriesOutputAdapter",
     "ImageInputAdapter",
     "InputAdapter",
+    "LabelHead",
+    "LabelInputAdapter",
     "LearnedImageInputAdapter",
     "LinearLogits",
+    "MultimodalInputAdapter",
+    "MultimodalOutputAdapter",
     "OpticalFlowInputAdapter",
     "OpticalFlowOutputAdapter",
     "OutputAdapter",
@@ -39,4 +47,8 @@ __all__ = [
     "TiedTokenOutputAdapter",
     "TokenInputAdapter",
     "TokenOutputAdapter",
+    "VideoHead",
+    "VideoInputAdapter",
+    "WaveformHead",
+    "WaveformInputAdapter",
 ]

@@ -25,7 +25,6 @@ class TokenInputAdapter(nnx.Module):
         vocab_size: ids are 0 to `vocab_size` - 1.
         max_seq_len: most tokens of an example.
         num_input_channels: channels C of an embedding.
-        abs_pos_emb: whether an embedding of the position is added.
         init: initial values; None: N(0, 0.02).
         rngs: where initial values come from.
 
@@ -39,19 +38,16 @@ class TokenInputAdapter(nnx.Module):
         vocab_size: int,
         max_seq_len: int,
         num_input_channels: int,
-        abs_pos_emb: bool = True,
         init: InitConfig | None = None,
         rngs: nnx.Rngs,
     ):
         init = init or InitConfig()
         self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
         self.num_input_channels = num_input_channels
-        self.abs_pos_emb = abs_pos_emb
         shape = (vocab_size, num_input_channels)
         self.token_embedding = nnx.Param(init.embedding()(rngs.params(), shape, jnp.float32))
-        if abs_pos_emb:
-            shape = (max_seq_len, num_input_channels)
-            self.position_embedding = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
+        shape = (max_seq_len, num_input_channels)
+        self.position_embedding = nnx.Param(init.table()(rngs.params(), shape, jnp.float32))
 
     def __call__(
         self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
@@ -62,10 +58,8 @@ class TokenInputAdapter(nnx.Module):
             ValueError: the ids are no integers of shape [B, M], or more than the model takes.
         """
         ids = checked_ids(inputs, self.max_seq_len)
-        content = self.token_embedding[...][ids]
-        if self.abs_pos_emb:
-            content = content + self.position_embedding[...][None, : ids.shape[1]]
-        return Tokens(content=content, mask=input_mask)
+        places = self.position_embedding[...][None, : ids.shape[1]]
+        return Tokens(content=self.token_embedding[...][ids] + places, mask=input_mask)
 
 
 def checked_ids(inputs: Array, max_seq_len: int) -> Array:

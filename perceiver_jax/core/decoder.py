@@ -114,8 +114,8 @@ class PerceiverDecoder(nnx.Module):
         adapter = self.output_adapter
         finish = functools.partial(adapter, embedding=embedding) if adapter.tied else adapter
         if adapter.pointwise:
-            return self._decode(latents, queries, query_mask, finish, key, tape)
-        return finish(self._decode(latents, queries, query_mask, _as_is, key, tape))
+            return self.answer(latents, queries, query_mask, finish=finish, key=key, tape=tape)
+        return finish(self.decode(latents, queries, query_mask, key=key, tape=tape))
 
     def decode(
         self,
@@ -139,18 +139,31 @@ class PerceiverDecoder(nnx.Module):
         Returns:
             [B, O, E].
         """
-        return self._decode(latents, queries, query_mask, _as_is, key, tape)
+        return self.answer(latents, queries, query_mask, finish=_as_is, key=key, tape=tape)
 
-    def _decode(
+    def answer(
         self,
         latents: Array,
         queries: Array | Tokens,
-        query_mask: Array | None,
+        query_mask: Array | None = None,
+        *,
         finish: Callable[[Array], Any],
-        key: Key | None,
-        tape: Tape,
+        key: Key | None = None,
+        tape: Tape = SILENT,
     ) -> Any:
-        """What `finish` makes of the answers."""
+        """Answers queries and makes something of every answer, block by block.
+
+        Args:
+            latents: [B, N, D].
+            queries: as in `decode`.
+            query_mask: as in `decode`.
+            finish: [B, o, E] answers → arrays [B, o, ...], each of its own answer alone.
+            key: random key for dropout; None means inference.
+            tape: as in `decode`.
+
+        Returns:
+            What `finish` makes of [B, O, E].
+        """
         if not isinstance(queries, Tokens) and queries.ndim == 2:
             queries = queries[None]
         if isinstance(queries, Tokens) and query_mask is None:

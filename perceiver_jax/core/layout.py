@@ -90,7 +90,7 @@ class GridLayout:
                 epsilon=epsilon,
             )
         return Elements(
-            content=content.reshape(*rows, -1),
+            content=content.reshape(*rows, content.shape[-1]),
             shared=None,
             norm=norm,
             mask=None if mask is None else mask.reshape(rows),
@@ -148,7 +148,7 @@ class LineLayout:
             mask = jnp.ones((len(content), num_tokens), bool)
         positions = self.tokens.dense_positions()
         return Elements(
-            content=_rows(content.reshape(len(content), num_tokens, -1)),
+            content=_rows(content.reshape(len(content), num_tokens, content.shape[-1])),
             shared=None if positions is None else _rows(positions[None].astype(content.dtype))[0],
             norm=None if epsilon is None else Norm(None, None, 0, 0, epsilon),
             mask=None if mask is None else _rows(mask),
@@ -174,7 +174,7 @@ def _rows(x: Array) -> Array:
     missing = -num_tokens % row
     if missing:
         x = jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])
-    return x.reshape(len(x), -1, row, *x.shape[2:])
+    return x.reshape(len(x), x.shape[1] // row, row, *x.shape[2:])
 
 
 def _moments(tables: Sequence[Any]) -> Array:

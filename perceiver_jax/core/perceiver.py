@@ -6,7 +6,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.core.decoder import MeanPoolHead, PerceiverDecoder
@@ -86,7 +85,7 @@ class PerceiverIO(Recordable):
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))
         asked = self.decoder.output_adapter.make_queries(tokens) if queries is None else queries
         if query_indices is not None:
-            asked = _chosen(asked, query_indices)
+            asked = chosen(asked, query_indices)
         tied = self.decoder.output_adapter.tied
         outputs = self.decoder(
             z,
@@ -104,21 +103,16 @@ class PerceiverIO(Recordable):
         return self.encoder(inputs, input_mask)
 
 
-def _chosen(queries: Array | Tokens, indices: Array) -> Tokens:
-    """Some of the queries of each example, with their mask."""
-    mask = None
-    if isinstance(queries, Tokens):
-        queries, mask = queries.dense(), queries.mask
-    if queries.ndim == 2:
-        queries = queries[None]
-    content = (
-        queries[0][indices]
-        if len(queries) == 1
-        else jnp.take_along_axis(queries, indices[:, :, None], axis=1)
-    )
-    if mask is not None:
-        mask = jnp.take_along_axis(mask, indices, axis=1)
-    return Tokens(content=content, mask=mask)
+def chosen(queries: Array | Tokens, indices: Array) -> Tokens:
+    """Some of the queries of each example, with their mask.
+
+    Args:
+        queries: [O, E] or [B, O, E], or tokens that are so when dense.
+        indices: [b, o] integers, where b or B may be 1.
+    """
+    if not isinstance(queries, Tokens):
+        queries = Tokens(content=queries if queries.ndim == 3 else queries[None])
+    return queries.at(indices)
 
 
 class Perceiver(Recordable):

@@ -20,11 +20,13 @@ from perceiver_jax.typing import Array
 ChannelOrder = Literal["deepmind", "lucidrains"]
 RotaryPairs = Literal["interleaved", "halves"]
 RotaryFrequencies = Literal["geometric", "closed"]
+GridEnds = Literal["closed", "half_open"]
+"""Whether the last position of an axis is 1, or one step short of it."""
 
 
-def linear_positions(size: int) -> np.ndarray:
-    """[size] positions from -1 to 1, both ends included."""
-    return np.linspace(-1.0, 1.0, size)
+def linear_positions(size: int, ends: GridEnds = "closed") -> np.ndarray:
+    """[size] positions from -1 to 1: both ends included, or -1 + 2i / size without the last."""
+    return np.linspace(-1.0, 1.0, size, endpoint=ends == "closed")
 
 
 def fourier_features(
@@ -90,6 +92,7 @@ def fourier_axes(
     num_bands: int,
     max_resolution: Sequence[float] | None = None,
     channel_order: ChannelOrder = "deepmind",
+    ends: GridEnds = "closed",
 ) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
     """Fourier features of a regular grid, axis by axis.
 
@@ -99,6 +102,8 @@ def fourier_axes(
         max_resolution: one number per axis; None: the grid itself.
         channel_order: "deepmind" (also krasserm and Hugging Face): coordinates of all axes, sines
             of all axes, cosines of all axes; "lucidrains": axis by axis sines, cosines, coordinate.
+        ends: see `linear_positions`; "half_open" are the positions of DeepMind's subsampled
+            queries.
 
     Returns:
         Tables, one [size, 1 + 2F] per axis (coordinate, sines, cosines), and the order: channel j
@@ -114,7 +119,9 @@ def fourier_axes(
             f"{len(grid)} axes, {tuple(grid)}; give one per axis"
         )
     tables = tuple(
-        fourier_features(linear_positions(size)[:, None], num_bands=num_bands, max_resolution=[r])
+        fourier_features(
+            linear_positions(size, ends)[:, None], num_bands=num_bands, max_resolution=[r]
+        )
         for size, r in zip(grid, resolution, strict=True)
     )
     # Channels of the tables laid side by side, as [axis, coordinate | sines | cosines].

@@ -87,7 +87,8 @@ def _line(tokens: Tokens, at_once: int):
     """Blocks of queries one after the other, where a row of the grid is too long for a block."""
     num_blocks = -(-tokens.num_tokens // at_once)
     size = -(-tokens.num_tokens // num_blocks)
-    content = tokens.content.reshape(len(tokens.content), tokens.num_tokens, -1)
+    num_channels = tokens.content.shape[-1]
+    content = tokens.content.reshape(len(tokens.content), tokens.num_tokens, num_channels)
     cut = (_blocks(content, 1, num_blocks, size), jnp.arange(num_blocks) * size)
 
     def make(part):

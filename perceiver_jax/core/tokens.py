@@ -20,7 +20,8 @@ class Tokens:
     """Input elements before they are flattened.
 
     Attributes:
-        content: [B, *grid, c] features of each element; `[B, M, c]` is a grid of one axis.
+        content: [B, *grid, c] features of each element; `[B, M, c]` is a grid of one axis. Elements
+            that are nothing but their position have c = 0.
         positions: either empty or one table [size_k, p_k] per grid axis, concatenated to the
             content of every element according to where it stands on that axis.
         order: channel j of the concatenated position features is channel `order[j]` of the tables
@@ -93,9 +94,36 @@ class Tokens:
         features = jnp.concatenate(features, axis=-1)
         return features if self.order is None else features[:, np.array(self.order)]
 
+    def at(self, indices: Array) -> "Tokens":
+        """Some elements of each example, positions written out.
+
+        Args:
+            indices: [b, o] row-major indices of elements, where b or B may be 1.
+
+        Returns:
+            Tokens of o elements with the channels of the dense ones, and their mask.
+        """
+        batch = max(len(indices), len(self.content))
+        indices = jnp.broadcast_to(indices, (batch, indices.shape[1]))
+        content = jnp.broadcast_to(self._line(), (batch, self.num_tokens, self.content.shape[-1]))
+        parts = [jnp.take_along_axis(content, indices[:, :, None], axis=1)]
+        positions = self.positions_at(indices.reshape(-1))
+        if positions is not None:
+            parts.append(positions.reshape(*indices.shape, -1))
+        mask = self.mask
+        if mask is not None:
+            mask = jnp.take_along_axis(
+                jnp.broadcast_to(mask, (batch, self.num_tokens)), indices, axis=1
+            )
+        return Tokens(content=jnp.concatenate(parts, axis=-1), mask=mask)
+
+    def _line(self) -> Array:
+        """[B, M, c] content."""
+        return self.content.reshape(len(self.content), self.num_tokens, self.content.shape[-1])
+
     def dense(self) -> Array:
         """[B, M, C] elements in row-major order: content, then position features."""
-        content = self.content.reshape(self.content.shape[0], self.num_tokens, -1)
+        content = self._line()
         positions = self.dense_positions()
         if positions is None:
             return content

@@ -39,6 +39,9 @@ from perceiver_jax.models.query_decoder import QueryDecoderConfig
 from perceiver_jax.models.text_classifier import TextClassifier
 from perceiver_jax.models.text_decoder import TextDecoderConfig
 from perceiver_jax.models.text_encoder import TextEncoderConfig
+from perceiver_jax.models.video_autoencoder import VideoAutoencoder, video_perceiver
+from perceiver_jax.models.video_decoder import VideoDecoderConfig
+from perceiver_jax.models.video_encoder import VideoEncoderConfig
 from perceiver_jax.typing import Key, Model
 
 __all__ = [
@@ -63,6 +66,9 @@ __all__ = [
     "TextClassifier",
     "TextDecoderConfig",
     "TextEncoderConfig",
+    "VideoAutoencoder",
+    "VideoDecoderConfig",
+    "VideoEncoderConfig",
     "ar_copy",
     "ar_imagenet64",
     "ar_rotary",
@@ -79,6 +85,7 @@ __all__ = [
     "skeleton",
     "symbolic_audio_giantmidi",
     "symbolic_audio_maestro",
+    "video_perceiver",
 ]
 
 MODELS = {
@@ -89,6 +96,7 @@ MODELS = {
     (TextEncoderConfig, TextDecoderConfig): MaskedLanguageModel,
     (TextEncoderConfig, ClassificationDecoderConfig): TextClassifier,
     (OpticalFlowEncoderConfig, OpticalFlowDecoderConfig): OpticalFlow,
+    (VideoEncoderConfig, VideoDecoderConfig): VideoAutoencoder,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 

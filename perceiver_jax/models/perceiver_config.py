@@ -15,9 +15,15 @@ from perceiver_jax.models.optical_flow_encoder import OpticalFlowEncoderConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
 from perceiver_jax.models.text_decoder import TextDecoderConfig
 from perceiver_jax.models.text_encoder import TextEncoderConfig
+from perceiver_jax.models.video_decoder import VideoDecoderConfig
+from perceiver_jax.models.video_encoder import VideoEncoderConfig
 
 AnyEncoderConfig = (
-    ImageEncoderConfig | ArrayEncoderConfig | TextEncoderConfig | OpticalFlowEncoderConfig
+    ImageEncoderConfig
+    | ArrayEncoderConfig
+    | TextEncoderConfig
+    | OpticalFlowEncoderConfig
+    | VideoEncoderConfig
 )
 """Encoders that a model can have."""
 AnyDecoderConfig = (
@@ -26,6 +32,7 @@ AnyDecoderConfig = (
     | QueryDecoderConfig
     | TextDecoderConfig
     | OpticalFlowDecoderConfig
+    | VideoDecoderConfig
 )
 """Decoders that a model can have."""
 
