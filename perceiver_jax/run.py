@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_jax.command import run_command
+from perceiver_jax.run_frames import add_optical_flow
 
 
 def classify_image(options: argparse.Namespace) -> None:
@@ -342,6 +343,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_generation_arguments(task)
     add_music_arguments(task)
     task.set_defaults(run=generate_music)
+
+    add_optical_flow(tasks, positive)
 
     options = parser.parse_args(arguments)
     return run_command(lambda: options.run(options))

@@ -19,6 +19,7 @@ LAYERS = [
         "compilation_cache",
         "command",
         "user_cache",
+        "flow_colors",
         "whole_files",
     },
     {"core"},
@@ -28,7 +29,7 @@ LAYERS = [
     {"train"},
     {"pretrained"},
     {"pipelines"},
-    {"train.main", "train.evaluate", "train.show_config", "run"},
+    {"train.main", "train.evaluate", "train.show_config", "run", "run_frames"},
 ]
 """Parts of the package from bottom to top: a part imports from its own layer and from those below.
 

@@ -128,7 +128,7 @@ def num_patches(num_samples: int, samples_per_patch: int) -> int:
     Raises:
         ValueError: they do not.
     """
-    if num_samples % samples_per_patch:
+    if samples_per_patch < 1 or num_samples % samples_per_patch:
         raise ValueError(
             f"samples_per_patch={samples_per_patch} does not divide num_samples={num_samples:,}; "
             "choose a divisor"

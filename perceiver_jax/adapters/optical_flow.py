@@ -6,6 +6,7 @@
 - Flow is (dx, dy) in pixels, from the first frame to the second.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -134,8 +135,8 @@ class OpticalFlowOutputAdapter(nnx.Module):
         self.linear = linear(num_output_query_channels, 2, init=init or InitConfig(), rngs=rngs)
 
     def make_queries(self, tokens: Tokens) -> Tokens:
-        """The tokens themselves."""
-        return tokens
+        """The tokens themselves; masked pixels are asked for like all others."""
+        return dataclasses.replace(tokens, mask=None)
 
     def __call__(self, outputs: Array) -> Array:
         """[B, O, E] answers → [B, O, 2] flow, pixels, (dx, dy)."""

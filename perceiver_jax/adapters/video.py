@@ -3,6 +3,7 @@
 - Videos are [B, T, H, W, c] floats; a token is a square patch of a frame, an answer is a pixel.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -39,17 +40,12 @@ class VideoInputAdapter(nnx.Module):
         num_frequency_bands: int,
         max_resolution: Sequence[float] | None = None,
     ):
-        frames, height, width, colours = self.video_shape = tuple(video_shape)
-        if height % patch_size or width % patch_size:
-            raise ValueError(
-                f"patch_size={patch_size} does not divide frames of {height}×{width}; choose a "
-                "common divisor of both"
-            )
+        self.video_shape = tuple(video_shape)
         self.patch_size = patch_size
         self.num_frequency_bands = num_frequency_bands
         self.max_resolution = None if max_resolution is None else tuple(max_resolution)
-        self.num_tokens = frames * (height // patch_size) * (width // patch_size)
-        self.num_input_channels = patch_size**2 * colours + num_fourier_channels(
+        self.num_tokens = math.prod(patch_grid(video_shape, patch_size))
+        self.num_input_channels = patch_size**2 * self.video_shape[-1] + num_fourier_channels(
             3, num_frequency_bands
         )
 
@@ -122,6 +118,21 @@ class VideoHead(nnx.Module):
     def whole(self, outputs: Array) -> Array:
         """All pixels [B, T·H·W, c] → [B, T, H, W, c] video."""
         return outputs.reshape(len(outputs), *self.video_shape)
+
+
+def patch_grid(video_shape: Sequence[int], patch_size: int) -> tuple[int, int, int]:
+    """How many patches tile a video (T, H, W, c), along time, rows and columns.
+
+    Raises:
+        ValueError: they do not.
+    """
+    frames, height, width, _ = video_shape
+    if patch_size < 1 or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"patch_size={patch_size} does not divide frames of {height}×{width}; choose a common "
+            "divisor of both"
+        )
+    return (frames, height // patch_size, width // patch_size)
 
 
 def check_video(video: Array, video_shape: tuple[int, ...]) -> Array:

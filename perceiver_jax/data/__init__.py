@@ -1,5 +1,6 @@
 """Data on the host: sources of examples and the pipeline that batches them. NumPy out, no JAX."""
 
+from perceiver_jax.data.flow.config import FlowDataConfig
 from perceiver_jax.data.images import ImageDataConfig, image_batches
 from perceiver_jax.data.music.config import MusicDataConfig
 from perceiver_jax.data.pipeline import Shard
@@ -8,6 +9,7 @@ from perceiver_jax.data.text.config import TextDataConfig
 
 __all__ = [
     "DatasetError",
+    "FlowDataConfig",
     "ImageDataConfig",
     "MusicDataConfig",
     "Shard",

@@ -10,6 +10,8 @@ from perceiver_jax.adapters import (
     VideoInputAdapter,
     WaveformInputAdapter,
 )
+from perceiver_jax.adapters.audio import num_patches
+from perceiver_jax.adapters.video import patch_grid
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 
@@ -50,14 +52,17 @@ class VideoEncoderConfig(EncoderConfig):
                 raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1]")
         if self.min_padding_size < 0:
             raise ValueError(f"min_padding_size={self.min_padding_size} must be 0 or more")
+        if min(self.video_shape) < 1:
+            raise ValueError(f"video_shape={self.video_shape} has sizes below 1")
+        patch_grid(self.video_shape, self.patch_size)
+        num_patches(self.num_samples, self.samples_per_patch)
 
     @property
     def video_resolution(self) -> tuple[float, float, float]:
         """What frequencies go up to half of, along time, rows and columns."""
         if self.video_max_resolution is not None:
             return self.video_max_resolution
-        frames, height, width, _ = self.video_shape
-        return (frames, height // self.patch_size, width // self.patch_size)
+        return patch_grid(self.video_shape, self.patch_size)
 
 
 def video_encoder(

@@ -11,7 +11,12 @@ import jax
 
 from perceiver_jax.card import ModelCard
 from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
-from perceiver_jax.data import ImageDataConfig, MusicDataConfig, TextDataConfig
+from perceiver_jax.data import (
+    FlowDataConfig,
+    ImageDataConfig,
+    MusicDataConfig,
+    TextDataConfig,
+)
 from perceiver_jax.data.copy_task import CopyTaskConfig
 from perceiver_jax.data.image_sequences import ImageSequenceDataConfig
 from perceiver_jax.errors import UserError
@@ -25,7 +30,12 @@ from perceiver_jax.train.tasks import AnyTask, ImageClassification
 from perceiver_jax.whole_files import write_whole
 
 AnyDataConfig = (
-    ImageDataConfig | TextDataConfig | MusicDataConfig | CopyTaskConfig | ImageSequenceDataConfig
+    ImageDataConfig
+    | TextDataConfig
+    | MusicDataConfig
+    | CopyTaskConfig
+    | ImageSequenceDataConfig
+    | FlowDataConfig
 )
 """Kinds of data that an experiment can have."""
 

@@ -71,11 +71,14 @@ def test_answers_are_pixels(float64, random_model):
         )
     )
     answers = np.random.default_rng(1).normal(size=(2, 7, 3))
-    wanted = (answers @ np.asarray(model.linear.kernel[...]) + np.asarray(model.linear.bias[...])) / 50.0 * 10.0
+    kernel, bias = (np.asarray(x[...]) for x in (model.linear.kernel, model.linear.bias))
+    wanted = (answers @ kernel + bias) / 50.0 * 10.0
     np.testing.assert_allclose(model(answers), wanted, rtol=1e-12)
 
 
-def test_tokens_are_the_queries(random_model):
-    tokens = adapter(random_model)(frames())
+def test_tokens_are_the_queries_also_of_masked_pixels(random_model):
+    tokens = adapter(random_model)(frames(), np.zeros((2, 30), bool))
     output = OpticalFlowOutputAdapter(num_output_query_channels=14, rngs=nnx.Rngs(0))
-    assert output.make_queries(tokens) is tokens
+    queries = output.make_queries(tokens)
+    np.testing.assert_array_equal(queries.dense(), tokens.dense())
+    assert tokens.mask is not None and queries.mask is None

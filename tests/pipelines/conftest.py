@@ -1,8 +1,11 @@
-"""Models of text that pipelines are tried on."""
+"""Models that pipelines are tried on, and golden files."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from perceiver_jax import models
@@ -48,3 +51,12 @@ def text_release(random_model):
 def class_decoder():
     """A decoder of three classes."""
     return ClassificationDecoderConfig(num_classes=3, num_output_query_channels=8, **HEADS)
+
+
+@pytest.fixture(scope="session")
+def golden_tiling():
+    """Arrays made with DeepMind's own tiling of images for optical flow."""
+    folder = os.environ.get("PERCEIVER_GOLDEN")
+    if not folder:
+        pytest.skip("PERCEIVER_GOLDEN is not set; it names the folder of golden files")
+    return np.load(Path(folder) / "deepmind" / "flow_tiling.npz")

@@ -4,6 +4,7 @@ from perceiver_jax.train.tasks.base import Media, Task
 from perceiver_jax.train.tasks.causal_modelling import CausalModelling
 from perceiver_jax.train.tasks.image_classification import ImageClassification
 from perceiver_jax.train.tasks.masked_language_modelling import MaskedLanguageModelling
+from perceiver_jax.train.tasks.optical_flow import OpticalFlowEstimation
 from perceiver_jax.train.tasks.text_classification import TextClassification
 
 __all__ = [
@@ -12,9 +13,16 @@ __all__ = [
     "ImageClassification",
     "MaskedLanguageModelling",
     "Media",
+    "OpticalFlowEstimation",
     "Task",
     "TextClassification",
 ]
 
-AnyTask = ImageClassification | MaskedLanguageModelling | TextClassification | CausalModelling
+AnyTask = (
+    ImageClassification
+    | MaskedLanguageModelling
+    | TextClassification
+    | CausalModelling
+    | OpticalFlowEstimation
+)
 """Tasks that an experiment can have; a new task is added to this union."""

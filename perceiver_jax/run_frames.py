@@ -1,0 +1,239 @@
+"""The tasks of `perceiver_jax.run` that read and write pictures and videos: optical flow."""
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perceiver_jax.errors import UserError
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+FLOWS = (".flo", ".npy", ".png", ".pfm")
+"""Endings of files of flow; a PNG is a coloured picture, not KITTI's."""
+
+
+def optical_flow(options: argparse.Namespace) -> None:
+    """Writes the flow between two pictures, or between each and the next of a folder or video."""
+    from perceiver_jax.pipelines.optical_flow import OpticalFlowEstimation
+    from perceiver_jax.pretrained import open_source
+
+    pairs = open_pairs(options.input)
+    write = writer(options.out, pairs, side_by_side=options.side_by_side)
+    estimate = OpticalFlowEstimation(
+        open_source(options.source), batch_size=options.batch_size, min_overlap=options.min_overlap
+    )
+    seen: list[np.ndarray] = []
+
+    def remembered() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for first, second in pairs:
+            seen.append(first)
+            yield first, second
+
+    flows = with_progress(estimate(remembered()), pairs.count)
+    write((seen.pop(0), flow) for flow in flows)
+    print(options.out)
+
+
+class Pairs:
+    """Pictures that follow each other, two at a time.
+
+    Attributes:
+        count: how many pairs there are, about; None where that is not known before.
+        frame_rate: pictures a second of a video; None of files.
+        names: of the first picture of each pair, of files; None of a video.
+    """
+
+    def __init__(
+        self,
+        frames: Callable[[], Iterable[np.ndarray]],
+        *,
+        count: int | None,
+        frame_rate: float | None = None,
+        names: Sequence[str] | None = None,
+    ):
+        self._frames = frames
+        self.count, self.frame_rate, self.names = count, frame_rate, names
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return itertools.pairwise(self._frames())
+
+
+def open_pairs(paths: Sequence[Path]) -> Pairs:
+    """The pictures of two files, a folder or a video.
+
+    Raises:
+        UserError: they are none of these, or fewer than two.
+    """
+    if len(paths) == 1 and not paths[0].is_dir():
+        return _of_video(paths[0])
+    files = _pictures(paths[0]) if len(paths) == 1 else list(paths)
+    if len(paths) > 2:
+        raise UserError(
+            f"{len(paths)} files were given; flow is between two pictures, so give two, or the "
+            "folder that all of them are in, or a video"
+        )
+    from perceiver_jax.data.flow import read_image
+
+    return Pairs(
+        lambda: map(read_image, files),
+        count=len(files) - 1,
+        names=[file.stem for file in files[:-1]],
+    )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    from perceiver_jax.pipelines.image_classification import image_files
+
+    files = image_files([folder])
+    if len(files) < 2:
+        raise UserError(f"the folder {folder} has one picture; flow takes two or more")
+    return files
+
+
+def _of_video(path: Path) -> Pairs:
+    if path.suffix.lower() not in VIDEOS:
+        raise UserError(
+            f"{path} alone gives no flow; give two pictures, a folder of pictures, or a video "
+            f"({', '.join(VIDEOS)})"
+        )
+    from perceiver_jax.data.video import iterate_frames, probe
+
+    info = probe(path)
+    count = round(info.seconds * info.frame_rate) - 1
+    if count < 1:
+        raise UserError(f"the video {path} has one frame; flow takes two or more")
+    return Pairs(
+        lambda: (frame for _, frame in iterate_frames(path)),
+        count=count,
+        frame_rate=info.frame_rate,
+    )
+
+
+Shown = Iterable[tuple[np.ndarray, np.ndarray]]
+"""First pictures [H, W, 3] uint8, and flows [H, W, 2]."""
+
+
+def writer(out: Path, pairs: Pairs, *, side_by_side: bool) -> Callable[[Shown], None]:
+    """What writes flows to a file, to files in a folder, or to a video.
+
+    Raises:
+        UserError: the ending of `out` does not go with that many flows, or with pictures beside.
+    """
+    ending = out.suffix.lower()
+    if ending in VIDEOS:
+        if pairs.names is not None and len(pairs.names) < 2:
+            raise UserError(
+                f"one flow is no video; write --out={out.with_suffix('.png')}, or .flo, or .npy"
+            )
+        return lambda shown: _write_video(out, shown, pairs.frame_rate or 25.0, side_by_side)
+    if side_by_side and ending not in (".png", ""):
+        raise UserError(
+            f"--side-by-side shows colours, and {out} holds numbers; write a .png or a video"
+        )
+    if ending in FLOWS:
+        if pairs.names is None or len(pairs.names) > 1:
+            raise UserError(
+                f"{out} is one file, and there are many flows; name a folder, or a video such as "
+                f"{out.with_suffix('.mp4')}"
+            )
+        return lambda shown: _write_one(out, *next(iter(shown)), side_by_side)
+    if ending:
+        raise UserError(
+            f"--out={out} ends in none of {', '.join((*FLOWS, *VIDEOS))}; a name without ending is "
+            "a folder"
+        )
+    return lambda shown: _write_folder(out, shown, pairs.names, side_by_side)
+
+
+def _write_one(path: Path, first: np.ndarray, flow: np.ndarray, side_by_side: bool) -> None:
+    from perceiver_jax.data.flow import write_flow
+
+    if path.suffix.lower() == ".png":
+        _write_picture(path, coloured(first, flow, side_by_side))
+    else:
+        write_flow(path, flow)
+
+
+def _write_folder(
+    folder: Path, shown: Shown, names: Sequence[str] | None, side_by_side: bool
+) -> None:
+    """A `.flo` and a coloured `.png` of each flow."""
+    from perceiver_jax.data.flow import write_flow
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    numbers = (f"{i:06d}" for i in itertools.count())
+    for name, (first, flow) in zip(names or numbers, shown, strict=False):
+        write_flow(folder / f"{name}.flo", flow)
+        _write_picture(folder / f"{name}.png", coloured(first, flow, side_by_side))
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    import cv2
+
+    from perceiver_jax.whole_files import write_whole
+
+    _, encoded = cv2.imencode(".png", picture[..., ::-1])
+    write_whole(path, encoded.tobytes())
+
+
+def _write_video(path: Path, shown: Shown, frame_rate: float, side_by_side: bool) -> None:
+    from perceiver_jax.data.video import write_video
+
+    write_video(path, (coloured(*one, side_by_side) for one in shown), frame_rate)
+
+
+def coloured(first: np.ndarray, flow: np.ndarray, side_by_side: bool) -> np.ndarray:
+    """[H, W, 3] colours of a flow, or [H, 2W, 3] the picture and, beside it, those."""
+    from perceiver_jax.flow_colors import flow_to_image
+
+    colours = flow_to_image(flow)
+    return np.concatenate([first, colours], axis=1) if side_by_side else colours
+
+
+def with_progress(items: Iterator[Any], total: int | None) -> Iterator[Any]:
+    """The items, with a bar that shows how many there were."""
+    from rich.progress import track
+
+    return iter(track(items, description="flow", total=total, transient=True))
+
+
+def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
+    """The task `optical-flow` of a command line."""
+    task = tasks.add_parser(
+        "optical-flow", help="two pictures, a folder of them or a video to optical flow"
+    )
+    task.add_argument(
+        "--source",
+        required=True,
+        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in krasserm:folder",
+    )
+    task.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="file to write: .flo, .npy or .pfm (numbers), .png or .mp4 (colours); or a folder",
+    )
+    task.add_argument(
+        "--side-by-side", action="store_true", help="show the pictures beside the colours"
+    )
+    task.add_argument(
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="tiles that the model sees at once (default: 1)",
+    )
+    task.add_argument(
+        "--min-overlap",
+        type=positive,
+        help="pixels that tiles share at least (default: 20, of small models less)",
+    )
+    task.add_argument(
+        "input", type=Path, nargs="+", help="two pictures, a folder of pictures, or a video"
+    )
+    task.set_defaults(run=optical_flow)

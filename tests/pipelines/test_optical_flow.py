@@ -1,0 +1,193 @@
+"""Pictures to optical flow, and `python -m perceiver_jax.run optical-flow`."""
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from perceiver_jax import models, run
+from perceiver_jax.data.flow import read_flow
+from perceiver_jax.errors import UserError
+from perceiver_jax.flow_colors import flow_to_image
+from perceiver_jax.models import (
+    OpticalFlowDecoderConfig,
+    OpticalFlowEncoderConfig,
+    PerceiverConfig,
+)
+from perceiver_jax.models.release import release
+from perceiver_jax.pipelines.optical_flow import OpticalFlowEstimation
+
+TILE = (12, 16)
+
+
+@pytest.fixture(scope="module")
+def released(random_model):
+    common = {"num_cross_attention_heads": 1}
+    config = PerceiverConfig(
+        encoder=OpticalFlowEncoderConfig(
+            image_shape=TILE,
+            num_patch_hidden_channels=4,
+            num_frequency_bands=2,
+            num_self_attention_heads=2,
+            num_self_attention_layers_per_block=1,
+            **common,
+        ),
+        decoder=OpticalFlowDecoderConfig(rescale_factor=1.0, **common),
+        num_latents=3,
+        num_latent_channels=8,
+    )
+    return release(random_model(lambda: models.build(config, jax.random.key(0))))
+
+
+@pytest.fixture
+def source(released, tmp_path):
+    folder = tmp_path / "model"
+    released.save(folder)
+    return f"--source=ours:{folder}"
+
+
+def picture(seed, height=12, width=16):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def saved(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels[..., ::-1])
+    return str(path)
+
+
+def test_one_tile_is_the_models_flow(released):
+    first, second = picture(0), picture(1)
+    (flow,) = OpticalFlowEstimation(released)([(first, second)])
+    frames = np.stack([first, second])[None] / np.float32(255) * 2 - 1
+    np.testing.assert_allclose(flow, released.model()(frames)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (20, 16), (25, 41), (5, 9), (13, 7)])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_pictures_of_any_size(released, size, batch_size):
+    pairs = [(picture(0, *size), picture(1, *size))]
+    (flow,) = OpticalFlowEstimation(released, batch_size=batch_size)(pairs)
+    assert flow.shape == (*size, 2) and flow.dtype == np.float32 and np.isfinite(flow).all()
+    (one,) = OpticalFlowEstimation(released)(pairs)
+    np.testing.assert_allclose(flow, one, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_are_taken_one_by_one(released):
+    taken = []
+
+    def pairs():
+        for i in range(3):
+            taken.append(i)
+            yield picture(i), picture(i + 1)
+
+    flows = OpticalFlowEstimation(released)(pairs())
+    next(flows)
+    assert taken == [0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (picture(0), picture(1, 12, 17), "12×16 and 12×17"),
+        (picture(0)[..., :1], picture(1)[..., :1], "convert it to RGB"),
+        (picture(0) / 255.0, picture(1) / 255.0, "of 8 bits"),
+    ],
+)
+def test_pictures_that_are_no_pair(released, first, second, message):
+    with pytest.raises(UserError, match=message):
+        list(OpticalFlowEstimation(released)([(first, second)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch of 0"),
+        ({"min_overlap": 12}, "cannot overlap by 12"),
+        ({"min_overlap": -1}, "cannot overlap by -1"),
+    ],
+)
+def test_numbers_that_make_no_sense(released, options, message):
+    with pytest.raises(UserError, match=message):
+        OpticalFlowEstimation(released, **options)
+
+
+def test_other_models_are_refused(tiny_config, random_model):
+    other = release(random_model(lambda: models.build(tiny_config(), jax.random.key(0))))
+    with pytest.raises(UserError, match="does not estimate optical flow"):
+        OpticalFlowEstimation(other)
+
+
+@pytest.mark.parametrize("ending", [".flo", ".npy", ".pfm"])
+def test_two_pictures_to_a_file_of_flow(released, source, tmp_path, ending):
+    files = [saved(tmp_path / f"{i}.png", picture(i, 15, 20)) for i in range(2)]
+    out = tmp_path / f"out{ending}"
+    assert run.main(["optical-flow", source, f"--out={out}", *files]) == 0
+    (wanted,) = OpticalFlowEstimation(released)([(picture(0, 15, 20), picture(1, 15, 20))])
+    np.testing.assert_allclose(read_flow(out).flow, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_colours_beside_the_picture(released, source, tmp_path):
+    files = [saved(tmp_path / f"{i}.png", picture(i)) for i in range(2)]
+    out = tmp_path / "out.png"
+    assert run.main(["optical-flow", source, f"--out={out}", "--side-by-side", *files]) == 0
+    shown = cv2.imread(str(out))[..., ::-1]
+    (flow,) = OpticalFlowEstimation(released)([(picture(0), picture(1))])
+    np.testing.assert_array_equal(shown[:, :16], picture(0))
+    np.testing.assert_array_equal(shown[:, 16:], flow_to_image(flow))
+
+
+def test_a_folder_to_a_folder(released, source, tmp_path):
+    for i in range(3):
+        saved(tmp_path / "frames" / f"{i}.png", picture(i))
+    out = tmp_path / "flows"
+    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["0.flo", "0.png", "1.flo", "1.png"]
+    (wanted,) = OpticalFlowEstimation(released)([(picture(1), picture(2))])
+    np.testing.assert_allclose(read_flow(out / "1.flo").flow, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_video_to_a_video(source, tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    from perceiver_jax.data.video import probe, write_video
+
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, (picture(i, 32, 48) for i in range(4)), 8.0)
+    out = tmp_path / "flow.mp4"
+    assert run.main(["optical-flow", source, f"--out={out}", "--side-by-side", str(clip)]) == 0
+    info = probe(out)
+    assert info.size == (32, 96)
+    np.testing.assert_allclose([info.frame_rate, info.seconds], [8.0, 3 / 8], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "options", "message"),
+    [
+        (["0.png"], "x.flo", [], "alone gives no flow"),
+        (["0.png", "1.png", "0.png"], "x.flo", [], "give two, or the folder"),
+        (["one"], "x", [], "has one picture"),
+        (["none"], "x", [], "has no images"),
+        (["0.png", "1.png"], "x.mp4", [], "one flow is no video"),
+        (["0.png", "1.png"], "x.txt", [], "ends in none of"),
+        (["0.png", "1.png"], "x.flo", ["--side-by-side"], "holds numbers"),
+        (["many"], "x.flo", [], "there are many flows"),
+        (["0.png", "missing.png"], "x.flo", [], "missing.png"),
+        (["0.png", "small.png"], "x.flo", [], "12×16 and 3×4"),
+        (["broken.mp4"], "x.mp4", [], "broken.mp4"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    source, tmp_path, monkeypatch, capsys, inputs, out, options, message
+):
+    if inputs == ["broken.mp4"]:
+        pytest.importorskip("av", reason="videos need PyAV")
+    for name in ("0.png", "1.png", "one/0.png", "many/0.png", "many/1.png", "many/2.png"):
+        saved(tmp_path / name, picture(0))
+    saved(tmp_path / "small.png", picture(0, 3, 4))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["optical-flow", source, f"--out={out}", *options, *inputs]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / out).is_file()
