@@ -11,9 +11,8 @@ IDS = np.array([[3, 1, 4, 1], [0, 5, 2, 6]], np.int32)
 MASK = np.array([[True, True, True, True], [True, True, False, False]])
 
 
-def input_adapter(**fields):
-    sizes = {"vocab_size": 7, "max_seq_len": 5, "num_input_channels": 3}
-    return TokenInputAdapter(**sizes, rngs=nnx.Rngs(0), **fields)
+def input_adapter():
+    return TokenInputAdapter(vocab_size=7, max_seq_len=5, num_input_channels=3, rngs=nnx.Rngs(0))
 
 
 def output_adapter(cls, **fields):
@@ -32,12 +31,6 @@ def test_a_token_is_its_embedding_and_that_of_its_place():
     want = [[table[i] + places[k] for k, i in enumerate(row)] for row in IDS]
     np.testing.assert_allclose(tokens.dense(), want, rtol=1e-6)
     np.testing.assert_array_equal(tokens.mask, MASK)
-
-
-def test_places_can_be_left_out():
-    adapter = input_adapter(abs_pos_emb=False)
-    np.testing.assert_array_equal(adapter(IDS).dense(), adapter.token_embedding[...][IDS])
-    assert not hasattr(adapter, "position_embedding")
 
 
 @pytest.mark.parametrize(

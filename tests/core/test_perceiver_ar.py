@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -80,6 +81,11 @@ def ids():
 
 def mask_of(layout):
     return None if LAYOUTS[layout] is None else jnp.asarray([LAYOUTS[layout]], bool)
+
+
+@functools.partial(jax.jit, static_argnames="num_latents")
+def compiled(model, *inputs, num_latents):
+    return model(*inputs, num_latents=num_latents)
 
 
 class Embedded:
@@ -207,9 +213,9 @@ def test_padding_in_the_prefix_changes_nothing_wherever_it_lies(model, ids):
 
 
 def test_a_latent_predicts_the_same_whatever_follows(model, ids):
-    whole = model(ids, num_latents=5)
+    whole = compiled(model, ids, num_latents=5)
     for num_tokens in range(M - 4, M):
-        part = model(ids[:, :num_tokens], num_latents=num_tokens - (M - 5))
+        part = compiled(model, ids[:, :num_tokens], num_latents=num_tokens - (M - 5))
         np.testing.assert_allclose(part, whole[:, : part.shape[1]], atol=1e-13)
 
 

@@ -4,7 +4,6 @@
 - Padding lies in the prefix, and reaches into the latents.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -12,31 +11,26 @@ import jax
 import numpy as np
 import pytest
 
-from interop import load, save
 from interop.formats import deepmind
 from interop.references import deepmind as reference
 from interop.references import deepmind_ar
 from interop.references.torch_stages import load_arrays
-from perceiver_jax import models
-from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.params import Skeleton
 from perceiver_jax.train.losses import token_losses
-from tests.parity import torch_models
-from tests.parity.comparison import (
-    QUICK_COMPILATION,
-    assert_same_arrays,
-    assert_same_stages,
-    bind,
-    max_error,
-    wanted,
+from tests.parity import causal_pairs
+from tests.parity.causal_pairs import (
+    TOLERANCE,
+    Pair,
+    assert_exact_round_trip,
+    assert_same_stages_and_gradients,
+    assert_small,
 )
+from tests.parity.comparison import assert_same_stages, bind, max_error
 from tests.parity.test_deepmind_causal_golden import CASES as GOLDEN_CASES
 from tests.parity.test_deepmind_causal_golden import FULL_SIZE, Case
 from tests.parity.training import STEPS, assert_same_training
 
 pytestmark = [pytest.mark.parity, pytest.mark.reference]
 
-TOLERANCE = 1e-10
 OF_FILES = 5e-6
 """The files are float32; logits are of order 3."""
 VOCAB_SIZE, NUM_TOKENS, NUM_LATENTS, NUM_NEW = 11, 9, 4, 3
@@ -99,41 +93,12 @@ WITH_CACHE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The reference with random weights, and our model's structure and weights."""
-
-    model: Any
-    config: CausalSequenceConfig
-    structure: Skeleton
-
-    @property
-    def rows(self):
-        return deepmind.rows(self.config)
-
-    def ours_from(self, theirs):
-        return load(self.rows, theirs, wanted(self.structure, np.float64))
-
-    @property
-    def arrays(self):
-        """Our parameters."""
-        return self.ours_from(torch_models.state(self.model))
-
-    @property
-    def ours(self) -> Any:
-        return bind(self.structure, self.arrays)
-
-
 def make_pair(name: str) -> Pair:
-    settings = SIZES | CASES[name]
-    model = reference.build(settings)
-    torch_models.randomise(model, seed=len(name))
-    for path, parameter in model.named_parameters():
+    pair = causal_pairs.make_pair(reference, deepmind, SIZES | CASES[name], seed=len(name))
+    for path, parameter in pair.model.named_parameters():
         if path.endswith("/scale"):
             parameter.data += 1.0
-    config = deepmind.config(settings)
-    assert isinstance(config, CausalSequenceConfig)
-    return Pair(model, config, models.skeleton(config))
+    return pair
 
 
 def make_inputs(seed: int, name: str, *, num_tokens: int = NUM_TOKENS) -> dict[str, Any]:
@@ -146,14 +111,6 @@ def make_inputs(seed: int, name: str, *, num_tokens: int = NUM_TOKENS) -> dict[s
     if len(sizes) > 1:
         inputs["positions"] = np.stack([rng.integers(n, size=ids.shape) for n in sizes], axis=-1)
     return inputs | {"num_latents": NUM_LATENTS}
-
-
-def gradients_of(model: Any) -> dict[str, np.ndarray]:
-    """Those of fixed tables, which none reaches, are zeros."""
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = 0.0 * parameter.detach()
-    return torch_models.gradients(model)
 
 
 @pytest.fixture(scope="module")
@@ -217,31 +174,15 @@ def test_stages_and_gradients(torch_float64, name):
     import torch
 
     pair, inputs = make_pair(name), make_inputs(0, name)
-    assert not inputs["input_mask"][:, -NUM_LATENTS:].all(), "no latent is padding"
+    there = inputs["input_mask"][:, -NUM_LATENTS:, None]
+    assert not there.all(), "no latent is padding"
+    for parameter in pair.model.parameters():
+        # None reaches a fixed table.
+        parameter.grad = torch.zeros_like(parameter)
     logits, _ = deepmind_ar.forward(pair.model, inputs)
-    weights = np.random.default_rng(2).normal(size=logits.shape)
-    # What stands at padding means nothing.
-    weights *= inputs["input_mask"][:, -NUM_LATENTS:, None]
-    (logits * torch.from_numpy(weights)).sum().backward()
-
-    def loss(arrays):
-        return (bind(pair.structure, arrays)(**inputs) * weights).sum()
-
-    names = []
-
-    def both(arrays):
-        stages = bind(pair.structure, arrays).stages(**inputs)
-        names[:] = stages
-        return list(stages.values()), jax.grad(loss)(arrays)
-
-    stages, gradients = jax.jit(both, compiler_options=QUICK_COMPILATION)(pair.arrays)
     theirs = reference.stages(pair.model, inputs)
-    assert names == [name for name, _ in theirs]
-    num_layers = pair.config.num_cross_attentions + pair.config.num_self_attention_layers
-    assert len(names) == 2 * num_layers + 2
-    assert_same_stages(list(zip(names, stages, strict=True)), theirs, TOLERANCE)
-    np.testing.assert_array_equal(theirs[-1][1], logits.numpy(force=True))
-    assert_same_arrays(gradients, pair.ours_from(gradients_of(pair.model)), TOLERANCE)
+    # What stands at padding means nothing.
+    assert_same_stages_and_gradients(pair, theirs, logits, inputs, counted=there)
 
 
 @pytest.mark.parametrize("name", ["turned", "table", "counted back", "two latents"])
@@ -326,9 +267,7 @@ def test_steps_from_the_cache(torch_float64, name):
             logits, _, cache = step(pair.arrays, new["inputs"][:, 0], cache, new.get("positions"))
             theirs, memory = deepmind_ar.forward(pair.model, new, memory)
             compare(logits, theirs, i + 1)
-    print(f"largest error of {NUM_NEW + 1} steps: {max(errors):.1e}")
-    assert len(errors) == 2 * (NUM_NEW + 1)
-    assert max(errors) <= TOLERANCE
+    assert_small(errors, count=2 * (NUM_NEW + 1))
 
 
 @pytest.mark.parametrize("name", ["counted back", "two latents, MLP"])
@@ -353,8 +292,7 @@ def test_our_steps_where_deepmind_has_none(torch_float64, name):
         errors.append(max_error(logits, theirs[:, -1]))
         if end < ids.shape[1]:
             logits, _, cache = pair.ours.step(ids[:, end], cache)
-    assert len(errors) == NUM_NEW + 1
-    assert max(errors) <= TOLERANCE
+    assert_small(errors, count=NUM_NEW + 1)
 
 
 def test_what_the_reference_refuses(torch_float64):
@@ -375,11 +313,4 @@ def test_what_the_reference_refuses(torch_float64):
 
 @pytest.mark.parametrize("name", ["three tables", "two latents, MLP", "learned", "between"])
 def test_round_trip_is_exact(torch_float64, name):
-    """Theirs → ours → theirs; the module takes the result, strictly."""
-    pair = make_pair(name)
-    theirs = torch_models.state(pair.model)
-    back = save(pair.rows, pair.arrays, want=theirs)
-    torch_models.randomise(pair.model, seed=99)
-    load_arrays(pair.model, back)
-    for tensor, array in torch_models.state(pair.model).items():
-        np.testing.assert_array_equal(array, theirs[tensor], err_msg=tensor)
+    assert_exact_round_trip(make_pair(name), dtype=np.float64)

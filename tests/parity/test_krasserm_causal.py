@@ -4,7 +4,6 @@
 - Frequencies of rotary positions are made in float64 on both sides.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -15,28 +14,25 @@ import pytest
 
 from interop import load, save
 from interop.formats import krasserm
-from interop.references import ReferenceMissing
 from interop.references import krasserm as reference
-from interop.references.torch_stages import load_arrays
 from perceiver_jax import models, params
 from perceiver_jax.generate import generate
-from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.params import Skeleton
 from perceiver_jax.sampling import GREEDY
-from tests.parity import torch_models
-from tests.parity.comparison import (
-    QUICK_COMPILATION,
-    assert_same_arrays,
-    assert_same_stages,
-    bind,
-    max_error,
-    wanted,
+from tests.parity import causal_pairs
+from tests.parity.causal_pairs import (
+    TOLERANCE,
+    Pair,
+    assert_buffer_has_to_be_the_computed_one,
+    assert_exact_round_trip,
+    assert_same_stages_and_gradients,
+    assert_small,
+    build,
 )
+from tests.parity.comparison import assert_same_stages, bind, max_error, wanted
 from tests.parity.training import STEPS, assert_same_training
 
 pytestmark = [pytest.mark.parity, pytest.mark.reference]
 
-TOLERANCE = 1e-10
 VOCAB_SIZE, NUM_TOKENS, NUM_LATENTS, NUM_NEW = 11, 9, 4, 3
 NUM_PREFIX = NUM_TOKENS - NUM_LATENTS
 BUFFER = "input_adapter.frq_pos_encoding.inv_freq"
@@ -72,50 +68,9 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The reference with random weights, and our model's structure and weights."""
-
-    model: Any
-    config: CausalSequenceConfig
-    structure: Skeleton
-
-    @property
-    def rows(self):
-        return krasserm.rows(self.config)
-
-    def ours_from(self, theirs, dtype: Any = jnp.float64):
-        return load(self.rows, theirs, wanted(self.structure, dtype))
-
-    @property
-    def arrays(self):
-        """Our parameters."""
-        return self.ours_from(torch_models.state(self.model))
-
-    @property
-    def ours(self) -> Any:
-        return bind(self.structure, self.arrays)
-
-
-def build(settings: dict[str, Any]) -> Any:
-    """The reference with random weights; skips the test where it is not installed."""
-    try:
-        return reference.build(settings)
-    except ReferenceMissing as error:
-        pytest.skip(str(error))
-
-
 def make_pair(name: str) -> Pair:
     settings = SIZES | CASES[name][0]
-    model = build(settings)
-    torch_models.randomise(model, seed=len(name))
-    config = krasserm.config(settings)
-    assert isinstance(config, CausalSequenceConfig)
-    pair = Pair(model, config, models.skeleton(config))
-    # The buffer is made anew, in float64 where that is the default.
-    theirs = torch_models.state(model)
-    load_arrays(model, save(pair.rows, pair.ours_from(theirs, theirs[BUFFER].dtype)))
-    return pair
+    return causal_pairs.make_pair(reference, krasserm, settings, seed=len(name), buffers=(BUFFER,))
 
 
 def make_inputs(seed: int, num_latents: int, *, padded: bool = True) -> dict[str, Any]:
@@ -142,33 +97,12 @@ def their_outputs(model: Any, inputs: dict[str, Any], num_latents: int, **cache:
     [*((name, True) for name in CASES), ("as for bytes", False), ("as for music", False)],
 )
 def test_stages_and_gradients(torch_float64, name, padded):
-    import torch
-
     pair, num_latents = make_pair(name), CASES[name][1]
     inputs = make_inputs(0, num_latents, padded=padded)
     logits = their_outputs(pair.model, inputs, num_latents).logits
-    weights = np.random.default_rng(2).normal(size=logits.shape)
-    (logits * torch.from_numpy(weights)).sum().backward()
-
-    def loss(arrays):
-        return (bind(pair.structure, arrays)(**inputs) * weights).sum()
-
-    names = []
-
-    def both(arrays):
-        stages = bind(pair.structure, arrays).stages(**inputs)
-        names[:] = stages
-        return list(stages.values()), jax.grad(loss)(arrays)
-
-    stages, gradients = jax.jit(both, compiler_options=QUICK_COMPILATION)(pair.arrays)
     theirs = reference.stages(pair.model, inputs)
-    assert names == [name for name, _ in theirs]
+    names = assert_same_stages_and_gradients(pair, theirs, logits, inputs)
     assert names[:3] == ["inputs", "cross_attention/0/attention", "cross_attention/0/mlp"]
-    assert_same_stages(list(zip(names, stages, strict=True)), theirs, TOLERANCE)
-    np.testing.assert_array_equal(theirs[-1][1], logits.numpy(force=True))
-    wanted_gradients = torch_models.gradients(pair.model)
-    buffer = {BUFFER: torch_models.state(pair.model)[BUFFER]}
-    assert_same_arrays(gradients, pair.ours_from(wanted_gradients | buffer), TOLERANCE)
 
 
 def test_as_many_latents_as_may_by_default(torch_float64):
@@ -237,9 +171,7 @@ def test_steps_from_the_cache(torch_float64, name):
             )
             *ours, cache = step(pair.arrays, token[:, 0], cache)
             compare(ours, cached)
-    print(f"largest error of {NUM_NEW + 1} steps: {max(errors):.1e}")
-    assert len(errors) == 4 * (NUM_NEW + 1)
-    assert max(errors) <= TOLERANCE
+    assert_small(errors, count=4 * (NUM_NEW + 1))
 
 
 @pytest.mark.parametrize("name", ["as for bytes", "as for music", "twelve layers"])
@@ -303,7 +235,7 @@ def test_every_tensor_of_the_published_size_has_one_row(make, count):
 
     config = make()
     with torch.device("meta"):
-        model = build(krasserm.settings(config))
+        model = build(reference, krasserm.settings(config))
     structure, rows = models.skeleton(config), krasserm.rows(config)
     assert params.count(structure.params) == count
     assert sum(tensor.numel() for tensor in model.parameters()) == count
@@ -328,28 +260,12 @@ def shapes(model: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def test_round_trip_is_exact(name):
     """Theirs → ours → theirs → ours in float32; both classes take the result, strictly."""
     pair = make_pair(name)
-    theirs = torch_models.state(pair.model)
-    ours = pair.ours_from(theirs, None)
-    back = save(pair.rows, ours, want=theirs)
-    assert back.keys() == theirs.keys()
     audio = reference.backend(reference.SYMBOLIC_AUDIO)
     settings = krasserm.settings(pair.config)
     music = audio.SymbolicAudioModel(audio.SymbolicAudioModelConfig(**settings))
-    for model in (pair.model, music):
-        torch_models.randomise(model, seed=99)
-        load_arrays(model, back)
-        for tensor, array in torch_models.state(model).items():
-            np.testing.assert_array_equal(array, theirs[tensor], err_msg=tensor)
-    again = pair.ours_from(back, None)
-    for path in ours:
-        np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
+    assert_exact_round_trip(pair, music)
 
 
 def test_the_frequencies_of_a_file_have_to_be_those_that_are_computed():
-    pair = make_pair("as for bytes")
-    theirs = torch_models.state(pair.model)
-    # As the reference itself makes them, in float32.
-    theirs[BUFFER] = build(SIZES).state_dict()[BUFFER].numpy()
-    pair.ours_from(theirs, None)
-    with pytest.raises(ValueError, match=f"value *{BUFFER}"):
-        pair.ours_from(theirs | {BUFFER: theirs[BUFFER] * np.float32(0.99)}, None)
+    fresh = build(reference, SIZES)
+    assert_buffer_has_to_be_the_computed_one(make_pair("as for bytes"), fresh)

@@ -4,7 +4,6 @@
 - Padding lies in the prefix, and positions count it: this is all the padding that they know.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -13,30 +12,26 @@ import numpy as np
 import optax
 import pytest
 
-from interop import load, save
 from interop.formats import lucidrains
-from interop.references import ReferenceMissing
 from interop.references import lucidrains as reference
-from interop.references.torch_stages import load_arrays
 from perceiver_jax import models, params
 from perceiver_jax.generate import generate
-from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.params import Skeleton
 from perceiver_jax.sampling import GREEDY
-from tests.parity import torch_models
-from tests.parity.comparison import (
-    QUICK_COMPILATION,
-    assert_same_arrays,
-    assert_same_stages,
-    bind,
-    max_error,
-    wanted,
+from tests.parity import causal_pairs
+from tests.parity.causal_pairs import (
+    TOLERANCE,
+    Pair,
+    assert_buffer_has_to_be_the_computed_one,
+    assert_exact_round_trip,
+    assert_same_stages_and_gradients,
+    assert_small,
+    build,
 )
+from tests.parity.comparison import assert_same_stages, bind, max_error
 from tests.parity.training import STEPS, assert_same_training
 
 pytestmark = [pytest.mark.parity, pytest.mark.reference]
 
-TOLERANCE = 1e-10
 VOCAB_SIZE, NUM_TOKENS, NUM_PREFIX, NUM_NEW = 11, 9, 5, 3
 NUM_LATENTS = NUM_TOKENS - NUM_PREFIX
 BUFFER = "rotary_pos_emb.inv_freq"
@@ -67,50 +62,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The reference with random weights, and our model's structure and weights."""
-
-    model: Any
-    config: CausalSequenceConfig
-    structure: Skeleton
-
-    @property
-    def rows(self):
-        return lucidrains.rows(self.config)
-
-    def ours_from(self, theirs, dtype: Any = jnp.float64):
-        return load(self.rows, theirs, wanted(self.structure, dtype))
-
-    @property
-    def arrays(self):
-        """Our parameters."""
-        return self.ours_from(torch_models.state(self.model))
-
-    @property
-    def ours(self) -> Any:
-        return bind(self.structure, self.arrays)
-
-
-def build(settings: dict[str, Any]) -> Any:
-    """The reference with random weights; skips the test where it is not installed."""
-    try:
-        return reference.build(settings)
-    except ReferenceMissing as error:
-        pytest.skip(str(error))
-
-
 def make_pair(name: str, **changes: Any) -> Pair:
     settings = SIZES | CASES[name] | changes
-    model = build(settings)
-    torch_models.randomise(model, seed=len(name))
-    config = lucidrains.config(settings)
-    assert isinstance(config, CausalSequenceConfig)
-    pair = Pair(model, config, models.skeleton(config))
-    # The buffer is made anew, in float64 where that is the default.
-    theirs = torch_models.state(model)
-    load_arrays(model, save(pair.rows, pair.ours_from(theirs, theirs[BUFFER].dtype)))
-    return pair
+    return causal_pairs.make_pair(
+        reference, lucidrains, settings, seed=len(name), buffers=(BUFFER,)
+    )
 
 
 def make_inputs(seed: int, num_prefix: int, *, padded: bool = True) -> dict[str, Any]:
@@ -145,34 +101,11 @@ def logits_there(model: Any, ids: np.ndarray, **mask: Any) -> np.ndarray:
     ("name", "padded"), [*((name, True) for name in CASES), ("one cross-attention", False)]
 )
 def test_stages_and_gradients(torch_float64, name, padded):
-    import torch
-
     pair = make_pair(name)
     inputs = make_inputs(0, pair.model.cross_attn_seq_len, padded=padded)
     logits = their_outputs(pair.model, inputs)
-    weights = np.random.default_rng(2).normal(size=logits.shape)
-    (logits * torch.from_numpy(weights)).sum().backward()
-
-    def loss(arrays):
-        return (bind(pair.structure, arrays)(**inputs) * weights).sum()
-
-    names = []
-
-    def both(arrays):
-        stages = bind(pair.structure, arrays).stages(**inputs)
-        names[:] = stages
-        return list(stages.values()), jax.grad(loss)(arrays)
-
-    stages, gradients = jax.jit(both, compiler_options=QUICK_COMPILATION)(pair.arrays)
     theirs = reference.stages(pair.model, inputs)
-    assert names == [name for name, _ in theirs]
-    num_layers = pair.config.num_cross_attentions + pair.config.num_self_attention_layers
-    assert len(names) == 2 * num_layers + 2
-    assert_same_stages(list(zip(names, stages, strict=True)), theirs, TOLERANCE)
-    np.testing.assert_array_equal(theirs[-1][1], logits.numpy(force=True))
-    wanted_gradients = torch_models.gradients(pair.model)
-    buffer = {BUFFER: torch_models.state(pair.model)[BUFFER]}
-    assert_same_arrays(gradients, pair.ours_from(wanted_gradients | buffer), TOLERANCE)
+    assert_same_stages_and_gradients(pair, theirs, logits, inputs)
 
 
 def test_a_sequence_of_all_tokens_needs_no_number_of_latents(torch_float64):
@@ -247,9 +180,7 @@ def test_steps_from_the_cache(torch_float64, name, padded):
             ids = np.append(ids, token[:, None], axis=1)
             logits, _, cache = step(pair.arrays, token, cache, position)
             compare(logits)
-    print(f"largest error of {NUM_NEW + 1} steps: {max(errors):.1e}")
-    assert len(errors) == NUM_NEW + 1
-    assert max(errors) <= TOLERANCE
+    assert_small(errors, count=NUM_NEW + 1)
 
 
 @pytest.mark.parametrize("name", ["one cross-attention", "two cross-attentions"])
@@ -363,7 +294,7 @@ def test_small_heads_that_are_refused_fail_there_when_they_are_called():
     package = pytest.importorskip("perceiver_ar_pytorch")
     arguments = {name: value for name, value in SIZES.items() if name != "class"}
     with pytest.raises(ValueError, match="dim_head=31 is not supported"):
-        build(SIZES | {"dim_head": 31})
+        build(reference, SIZES | {"dim_head": 31})
     ids = make_inputs(0, NUM_PREFIX, padded=False)["inputs"]
     with pytest.raises(RuntimeError):
         logits_there(package.PerceiverAR(**arguments | {"dim_head": 31}), ids)
@@ -373,11 +304,11 @@ def test_their_wrapper_cannot_draw_from_ten_tokens_and_stops_at_a_prompt(torch_f
     import torch
 
     wrapper = pytest.importorskip("perceiver_ar_pytorch.autoregressive_wrapper")
-    few = wrapper.AutoregressiveWrapper(build(SIZES | {"num_tokens": 10}))
+    few = wrapper.AutoregressiveWrapper(build(reference, SIZES | {"num_tokens": 10}))
     prompt = torch.zeros((1, NUM_PREFIX + 1), dtype=torch.long)
     with pytest.raises(RuntimeError):
         few.generate(prompt, 1)
-    some = wrapper.AutoregressiveWrapper(build(SIZES))
+    some = wrapper.AutoregressiveWrapper(build(reference, SIZES))
     # A prompt that has the token at which to stop: one token is made, and erased.
     assert some.generate(prompt, 3, eos_token=0).tolist() == [[0]]
 
@@ -397,7 +328,7 @@ def test_every_tensor_of_the_model_of_their_readme_has_one_row():
         "cross_attn_dropout": 0.5,
     }
     with torch.device("meta"):
-        model = build(arguments)
+        model = build(reference, arguments)
     config = lucidrains.config(arguments)
     structure, rows = models.skeleton(config), lucidrains.rows(config)
     count = params.count(structure.params)
@@ -410,25 +341,9 @@ def test_every_tensor_of_the_model_of_their_readme_has_one_row():
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip_is_exact(name):
     """Theirs → ours → theirs → ours in float32; the class itself takes the result, strictly."""
-    pair = make_pair(name)
-    theirs = torch_models.state(pair.model)
-    ours = pair.ours_from(theirs, None)
-    back = save(pair.rows, ours, want=theirs)
-    assert back.keys() == theirs.keys()
-    torch_models.randomise(pair.model, seed=99)
-    load_arrays(pair.model, back)
-    for tensor, array in torch_models.state(pair.model).items():
-        np.testing.assert_array_equal(array, theirs[tensor], err_msg=tensor)
-    again = pair.ours_from(back, None)
-    for path in ours:
-        np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
+    assert_exact_round_trip(make_pair(name))
 
 
 def test_the_frequencies_of_a_file_have_to_be_those_that_are_computed():
-    pair = make_pair("one cross-attention")
-    theirs = torch_models.state(pair.model)
-    # As the reference itself makes them, in float32.
-    theirs[BUFFER] = build(SIZES).state_dict()[BUFFER].numpy()
-    pair.ours_from(theirs, None)
-    with pytest.raises(ValueError, match=f"value *{BUFFER}"):
-        pair.ours_from(theirs | {BUFFER: theirs[BUFFER] * np.float32(0.99)}, None)
+    fresh = build(reference, SIZES)
+    assert_buffer_has_to_be_the_computed_one(make_pair("one cross-attention"), fresh)

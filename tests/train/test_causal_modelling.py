@@ -105,6 +105,14 @@ def test_a_run_learns_and_is_started_from(tmp_path):
     assert again[0] < 0.8 * losses[0]
 
 
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """The workdir of a run of one step."""
+    folder = tmp_path_factory.mktemp("short_run")
+    train(text_model(folder, num_steps=1), folder / "run")
+    return folder / "run"
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -112,10 +120,9 @@ def test_a_run_learns_and_is_started_from(tmp_path):
         ({"model": {"rotary_fraction": 0.0}}, "model.rotary_fraction: None there, 0.0 here"),
     ],
 )
-def test_weights_of_another_function_are_refused(tmp_path, changes, message):
-    train(text_model(tmp_path, num_steps=1), tmp_path / "first")
+def test_weights_of_another_function_are_refused(short_run, tmp_path, changes, message):
     config = text_model(tmp_path, **changes)
-    source = dataclasses.replace(config.pretrained, source=str(tmp_path / "first"))
+    source = dataclasses.replace(config.pretrained, source=str(short_run))
     with pytest.raises(UserError, match=message):
         train(dataclasses.replace(config, pretrained=source), tmp_path / "second")
     encoder = dataclasses.replace(source, part="encoder")

@@ -37,8 +37,6 @@ COMMAND = [
     f"--config.eval_every={EVERY}",
     f"--config.checkpoint.every={EVERY}",
 ]
-# The same program in each process: the first compiles it for all.
-COMPILED_ONCE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 def start(workdir):
@@ -116,6 +114,7 @@ def without_speed(rows):
 def compiled_once(tmp_path_factory):
     """The same program runs in several processes: the first compiles it for all."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield

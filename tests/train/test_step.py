@@ -138,7 +138,7 @@ def test_training_updates_batch_statistics_and_evaluation_does_not(conv):
     )
 
 
-def test_evaluation_ignores_padding_and_uses_no_dropout(lively):
+def test_evaluation_ignores_padding_and_uses_no_dropout(lively, call):
     state = lively.fresh()
     evaluate = jax.jit(make_evaluation_step(lively.config.task, lively.skeleton))
     batch = lively.batch(0)
@@ -150,7 +150,7 @@ def test_evaluation_ignores_padding_and_uses_no_dropout(lively):
     }
     same_arrays(evaluate(state.params, state.stats, junk), sums)
     model = lively.skeleton.bind(state.params, state.stats)
-    logits = np.asarray(model(batch["image"]), np.float64)[:5]
+    logits = np.asarray(call(model, batch["image"]), np.float64)[:5]
     labels = np.asarray(batch["label"])[:5]
     losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(5), labels]
     assert float(sums["loss"][0]) == pytest.approx(losses.sum(), rel=1e-5)
@@ -170,18 +170,21 @@ def test_training_lowers_the_loss():
 
 
 def test_parts_of_different_weight_make_the_mean_over_all_tokens(tmp_path):
-    def step(accumulate):
-        optimizer = dataclasses.replace(SGD, accumulate=accumulate)
-        run = Run(language_model(tmp_path, optimizer=optimizer))
+    runs = [
+        Run(language_model(tmp_path, optimizer=dataclasses.replace(SGD, accumulate=parts)))
+        for parts in (1, 4)
+    ]
+    start = runs[0].fresh()
+
+    def step(run):
         batch = run.batch(0)
         # Most masked tokens are in two of the eight rows.
         few = np.where(np.arange(8)[:, None] % 4 == 0, True, np.arange(80)[None] < 12)
         batch = dict(batch) | {"predicted": batch["predicted"] & few}
-        start = run.fresh()
         after, metrics = run.step(start, batch)
         return {p: after.params[p] - start.params[p] for p in start.params}, metrics
 
-    (whole, one), (dealt, many) = step(1), step(4)
+    (whole, one), (dealt, many) = (step(run) for run in runs)
     assert float(one["loss"]) == pytest.approx(float(many["loss"]), rel=1e-5)
     for path, update in whole.items():
         tolerance = 1e-4 * float(abs(update).max()) + 1e-7

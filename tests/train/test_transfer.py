@@ -1,7 +1,10 @@
 """Pretrain, train a new decoder on the frozen encoder, unfreeze: whole runs one from the other."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -32,19 +35,34 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("transfer")
 
 
+def printed_by_training(config, workdir):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        train(config, workdir)
+    return printed.getvalue()
+
+
 @pytest.fixture(scope="module")
-def first(folder):
+def first_and_printed(folder):
     """The workdir of the language model, and what training it printed."""
     config = language_model(folder / "rows", task={"predict_samples": (SAMPLE,)})
-    train(config, folder / "mlm")
-    return folder / "mlm"
+    return folder / "mlm", printed_by_training(config, folder / "mlm")
 
 
 @pytest.fixture(scope="module")
-def second(folder, first):
+def first(first_and_printed):
+    return first_and_printed[0]
+
+
+@pytest.fixture(scope="module")
+def second_and_printed(folder, first):
+    """The workdir of the classifier with the frozen encoder, and what training it printed."""
     config = classifier(folder / "rows", pretrained=pretrained(first, "encoder"), optimizer=FROZEN)
-    train(config, folder / "frozen")
-    return folder / "frozen"
+    return folder / "frozen", printed_by_training(config, folder / "frozen")
+
+
+@pytest.fixture(scope="module")
+def second(second_and_printed):
+    return second_and_printed[0]
 
 
 def values(workdir):
@@ -111,11 +129,11 @@ def test_a_resumed_run_does_not_read_its_source_again(folder, second, tmp_path):
     assert int(max((tmp_path / "run" / "checkpoints").glob("6")).name) == 6
 
 
-def test_how_much_is_trained_is_printed(folder, first, capsys, tmp_path):
-    config = classifier(folder / "rows", pretrained=pretrained(first, "encoder"), optimizer=FROZEN)
-    train(config, tmp_path / "run")
-    size = params.count({p: x for p, x in values(first).items() if p.startswith("decoder/")})
-    assert size and "parameters (" in (out := capsys.readouterr().out) and "of them trained)" in out
+def test_how_much_is_trained_is_printed(second_and_printed):
+    workdir, printed = second_and_printed
+    arrays = values(workdir)
+    size = params.count({p: x for p, x in arrays.items() if p.startswith("decoder/")})
+    assert f"{params.count(arrays):,} parameters ({size:,} of them trained)" in printed
 
 
 def test_a_source_that_does_not_fit_is_refused_before_anything_is_written(folder, first, tmp_path):
@@ -125,13 +143,12 @@ def test_a_source_that_does_not_fit_is_refused_before_anything_is_written(folder
     assert not list((tmp_path / "run" / "checkpoints").glob("*/"))
 
 
-def test_fills_are_in_tensorboard_and_in_the_log(folder, tmp_path, capsys):
-    config = language_model(folder / "rows", task={"predict_samples": (SAMPLE,)}, num_steps=1)
-    train(config, tmp_path / "run")
-    assert f"  {SAMPLE}  mask 1: '" in capsys.readouterr().out
+def test_fills_are_in_tensorboard_and_in_the_log(first_and_printed):
+    workdir, printed = first_and_printed
+    assert f"  {SAMPLE}  mask 1: '" in printed
     texts = [
         value.tensor.string_val[0].decode()
-        for _, event in events(tmp_path / "run")
+        for _, event in events(workdir)
         for value in event.summary.value
         if value.tag.startswith("eval/fills")
     ]
@@ -144,13 +161,14 @@ def test_a_workdir_tells_classes_and_tokenizer_without_its_data(second):
     assert "synthetic" in card.origin
 
 
-def test_a_damaged_card_is_a_clear_error(folder, tmp_path):
-    train(language_model(folder / "rows", num_steps=1), tmp_path / "run")
-    (tmp_path / "run" / CARD).write_text("{")
+def test_a_damaged_card_is_a_clear_error(first, tmp_path):
+    workdir = shutil.copytree(first, tmp_path / "run")
+    assert open_source(str(workdir)).card.text is not None
+    (workdir / CARD).write_text("{")
     with pytest.raises(UserError, match=r"card\.json cannot be read"):
-        open_source(str(tmp_path / "run"))
-    (tmp_path / "run" / CARD).unlink()
-    assert open_source(str(tmp_path / "run")).card.text is None
+        open_source(str(workdir))
+    (workdir / CARD).unlink()
+    assert open_source(str(workdir)).card.text is None
 
 
 @pytest.fixture(scope="module")
