@@ -15,6 +15,7 @@ from perceiver_jax.models import (
     causal_bytes,
     imagenet_fourier,
     language_perceiver,
+    optical_flow_perceiver,
 )
 from perceiver_jax.train.config import ExperimentConfig
 
@@ -35,10 +36,12 @@ class Model:
 
     @property
     def num_classes(self) -> int:
-        """Classes that it tells apart; of a language model, its vocabulary."""
+        """Classes that it tells apart; of a language model, its vocabulary; of flow, none."""
         if isinstance(self.config, CausalSequenceConfig):
             return self.config.vocab_size
         decoder: Any = self.config.decoder
+        if self.data == "frames":
+            return 0
         return decoder.num_classes if self.data == "images" else decoder.vocab_size
 
     def tiny(self) -> "Model":
@@ -46,7 +49,7 @@ class Model:
         if isinstance(self.config, CausalSequenceConfig):
             return _tiny_sequences(self.config)
         encoder = self.config.encoder
-        input_shape, halves = TINY[self.data](self)
+        input_shape, of_encoder, of_decoder = TINY[self.data](self)
         num_blocks = min(2, encoder.num_self_attention_blocks)
         layers: dict[str, Any] = {
             "num_self_attention_layers_per_block": 1,
@@ -54,8 +57,8 @@ class Model:
             "num_cross_attention_layers": min(num_blocks, encoder.num_cross_attention_layers),
         }
         config = PerceiverConfig(
-            encoder=_smaller(encoder, layers | halves),
-            decoder=_smaller(self.config.decoder, halves),
+            encoder=_smaller(encoder, layers | of_encoder),
+            decoder=_smaller(self.config.decoder, of_decoder),
             num_latents=8,
             num_latent_channels=TINY_CHANNELS,
         )
@@ -63,17 +66,19 @@ class Model:
 
 
 TINY_CHANNELS = 16
+Tiny = tuple[tuple[int, ...], dict[str, Any], dict[str, Any]]
+"""Shape of an input, and the fields of encoder and decoder that go with it."""
 TINY_PART = 64
 """Tiny sequences, and the numbers of their latents, are this part of the whole."""
 
 
-def _tiny_images(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Shape of an input, and the fields of both halves that go with it."""
+def _tiny_images(model: Model) -> Tiny:
     shape = (8, 8, model.input_shape[-1])
-    return shape, {"image_shape": shape, "num_output_query_channels": TINY_CHANNELS}
+    fields = {"image_shape": shape, "num_output_query_channels": TINY_CHANNELS}
+    return shape, fields, fields
 
 
-def _tiny_tokens(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
+def _tiny_tokens(model: Model) -> Tiny:
     """As of images; query and key channels stay, as Hugging Face's decoder has no others."""
     num_tokens = 12
     fields = {
@@ -82,7 +87,17 @@ def _tiny_tokens(model: Model) -> tuple[tuple[int, ...], dict[str, Any]]:
         "num_cross_attention_v_channels": TINY_CHANNELS,
         "num_self_attention_v_channels": TINY_CHANNELS,
     }
-    return (num_tokens,), fields
+    return (num_tokens,), fields, fields
+
+
+def _tiny_frames(model: Model) -> Tiny:
+    """Attentions of the decoder have the latents' channels, as in Hugging Face's code."""
+    encoder = {"image_shape": (6, 8), "num_self_attention_heads": 2}
+    decoder = {
+        "num_cross_attention_qk_channels": TINY_CHANNELS,
+        "num_cross_attention_v_channels": TINY_CHANNELS,
+    }
+    return (2, 6, 8, 3), encoder, decoder
 
 
 def _tiny_sequences(config: CausalSequenceConfig) -> Model:
@@ -99,9 +114,10 @@ def _tiny_sequences(config: CausalSequenceConfig) -> Model:
     return _of_sequences(tiny)
 
 
-TINY: dict[Data, Callable[[Model], tuple[tuple[int, ...], dict[str, Any]]]] = {
+TINY: dict[Data, Callable[[Model], Tiny]] = {
     "images": _tiny_images,
     "tokens": _tiny_tokens,
+    "frames": _tiny_frames,
 }
 
 
@@ -190,6 +206,26 @@ def _causal_bytes() -> Model:
     return _of_sequences(causal_bytes(cross_attention_dropout=0.0, init_scale=0.1))
 
 
+def _optical_flow() -> Model:
+    """`optical_flow_perceiver` with exact GELU, whose last layer does not start at zero."""
+    return _of_frames(optical_flow_perceiver(activation="gelu"))
+
+
+def _optical_flow_small() -> Model:
+    """The same on frames of 96×128 with 512 latents and 6 layers: a step that fits into memory."""
+    config = optical_flow_perceiver(
+        activation="gelu", image_shape=(96, 128), num_self_attention_layers_per_block=6
+    )
+    return _of_frames(dataclasses.replace(config, num_latents=512))
+
+
+def _of_frames(config: PerceiverConfig) -> Model:
+    encoder: Any = config.encoder
+    decoder = dataclasses.replace(config.decoder, activation="gelu", output_init_scale=None)
+    config = dataclasses.replace(config, decoder=decoder)
+    return Model(config=config, data="frames", input_shape=(2, *encoder.image_shape, 3))
+
+
 def _of_sequences(config: CausalSequenceConfig) -> Model:
     return Model(config=config, data="sequences", input_shape=(config.max_seq_len,))
 
@@ -201,6 +237,8 @@ MODELS = {
     "language_perceiver": _language_perceiver(),
     "language_perceiver_small": _language_perceiver_small(),
     "causal_bytes": _causal_bytes(),
+    "optical_flow": _optical_flow(),
+    "optical_flow_small": _optical_flow_small(),
 }
 """Models by the names that cases call them."""
 
@@ -309,4 +347,8 @@ CASES = (
     Case("causal_bytes", "decode", 1, "krasserm", 1.7, 4, Stretch(2048, 256, 512)),
     Case("causal_bytes", "decode", 8, "krasserm", 4, 8, Stretch(1024, 1, 32)),
     Case("causal_bytes", "decode", 8, "krasserm", 4, 8, Stretch(2048, 1, 32)),
+    Case("optical_flow", "forward", 1, "krasserm", must=2, aim=3),
+    Case("optical_flow", "forward", 1, "huggingface", must=2, aim=3),
+    Case("optical_flow_small", "train_step", 1, "krasserm", must=1.0, aim=1.5),
+    Case("optical_flow_small", "train_step", 1, "huggingface", must=1.0, aim=1.5),
 )

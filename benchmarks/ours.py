@@ -23,6 +23,7 @@ from perceiver_jax.train.tasks import (
     CausalModelling,
     ImageClassification,
     MaskedLanguageModelling,
+    OpticalFlowEstimation,
     Task,
 )
 from perceiver_jax.typing import Array, Model
@@ -55,10 +56,16 @@ def _token_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
+def _frame_batch(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    flow = batch["targets"]
+    return {"frames": batch["inputs"], "flow": flow, "valid": np.ones(flow.shape[:-1], bool)}
+
+
 TRAINING: dict[Data, Training] = {
     "images": Training(ImageClassification(), _image_batch),
     "tokens": Training(MaskedLanguageModelling(), _token_batch),
     "sequences": Training(CausalModelling(), _token_batch),
+    "frames": Training(OpticalFlowEstimation(), _frame_batch),
 }
 """How models are trained, by what they take."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import causal_peer
-from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Loaded, Workload
+from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Loaded, Workload
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,21 @@ def load(name: str, path: Path, workload: Workload) -> Loaded:
     )
 
 
+FLOW_SCALE = 20.0
+"""Pixels that 1 of a peer's flow stands for; ours are pixels."""
+
+
+def flow_patches(frames: np.ndarray) -> np.ndarray:
+    """[B, 2, H, W, 3] frames → [B, 2, 27, H, W], the 3×3 neighbourhoods that peers are given ready.
+
+    Ours makes them itself, in the time that is taken.
+    """
+    height, width = frames.shape[2:4]
+    padded = np.pad(frames, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+    parts = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return np.ascontiguousarray(np.moveaxis(np.concatenate(parts, axis=-1), -1, 2))
+
+
 Place = Callable[[dict[str, np.ndarray]], Any]
 Run = Callable[[Any], Any]
 
@@ -84,11 +99,15 @@ def _work(peer: Peer, model: Any, workload: Workload) -> tuple[Place, Run]:
             inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
         if workload.data == "sequences":
             targets = targets[:, -workload.num_latents :]
+        if workload.data == "frames":
+            inputs = flow_patches(inputs)
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
     function = _function(peer, workload)
     training = workload.kind == "train_step"
-    return place, (_train_step if training else _inference)(function, model)
+    if training:
+        return place, _train_step(function, model, LOSSES.get(workload.data, _cross_entropy))
+    return place, _inference(function, model)
 
 
 def _function(peer: Peer, workload: Workload) -> Callable[[Any, Any], Any]:
@@ -97,6 +116,8 @@ def _function(peer: Peer, workload: Workload) -> Callable[[Any, Any], Any]:
         return lambda model, ids: causal_peer.prefill(model, ids, workload.num_latents)[0]
     if workload.data == "sequences":
         return lambda model, ids: causal_peer.predict(model, ids, workload.num_latents)
+    if workload.data == "frames":
+        return lambda model, patches: FLOW_SCALE * peer.forward(model, patches)
     if workload.kind == "cross_attention" and peer.cross_attend is not None:
         return peer.cross_attend
     return peer.forward
@@ -135,7 +156,23 @@ def _inference(function: Any, model: Any) -> Run:
     return run
 
 
-def _train_step(forward: Callable[[Any, Any], Any], model: Any) -> Run:
+def _cross_entropy(logits: Any, targets: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def _end_point_error(flow: Any, targets: Any) -> Any:
+    return (flow - targets).norm(dim=-1).mean()
+
+
+LOSSES: dict[Data, Callable[[Any, Any], Any]] = {"frames": _end_point_error}
+"""What is minimised, by what models take; of all others cross-entropy."""
+
+
+def _train_step(
+    forward: Callable[[Any, Any], Any], model: Any, loss_of: Callable[[Any, Any], Any]
+) -> Run:
     import torch
 
     model.train()
@@ -144,8 +181,7 @@ def _train_step(forward: Callable[[Any, Any], Any], model: Any) -> Run:
     def run(placed):
         inputs, targets = placed
         optimizer.zero_grad(set_to_none=True)
-        logits = forward(model, inputs).flatten(0, -2)
-        loss = torch.nn.functional.cross_entropy(logits, targets.flatten())
+        loss = loss_of(forward(model, inputs), targets)
         loss.backward()
         optimizer.step()
         return loss.detach()

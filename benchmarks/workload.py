@@ -24,12 +24,13 @@ output is the loss. `prefill`: from a prompt to the logits after it, and a cache
 `decode`: from that, and the first new token, to more of them, each the most probable; its output
 are those tokens.
 """
-Data = Literal["images", "tokens", "sequences"]
+Data = Literal["images", "tokens", "sequences", "frames"]
 """What inputs and targets are.
 
 `images`: standard normal noise [B, H, W, c], float32, with a class [B] each. `tokens`: ids [B, M]
 with another id at every position, [B, M]. `sequences`: the same, of which the last positions alone
-are predicted. Classes and ids are int64.
+are predicted. Classes and ids are int64. `frames`: standard normal noise [B, 2, H, W, 3], float32,
+with a flow [B, H, W, 2] in pixels; the loss is the mean end-point error.
 """
 
 
@@ -76,10 +77,21 @@ def _tokens(
     return {"inputs": inputs, "targets": targets}
 
 
+def _frames(
+    rng: np.random.Generator, shape: tuple[int, ...], num_classes: int
+) -> dict[str, np.ndarray]:
+    batch, _, height, width, _ = shape
+    return {
+        "inputs": rng.standard_normal(shape, np.float32),
+        "targets": rng.standard_normal((batch, height, width, 2), np.float32),
+    }
+
+
 DRAW: dict[Data, Callable[..., dict[str, np.ndarray]]] = {
     "images": _images,
     "tokens": _tokens,
     "sequences": _tokens,
+    "frames": _frames,
 }
 """Batches by what they are of."""
 

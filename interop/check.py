@@ -26,7 +26,7 @@ from perceiver_jax.models.release import Release
 
 TOLERANCE = 1e-9
 """Of the largest difference over the largest value of a stage, in float64."""
-FURTHER_ARGUMENTS = ("input_mask", "positions", "queries", "num_latents")
+FURTHER_ARGUMENTS = ("input_mask", "positions", "queries", "query_indices", "num_latents")
 """What a batch may hold besides the inputs."""
 
 
@@ -77,7 +77,7 @@ def check(
         source: file, folder or hub id.
         config: of the model, where the files do not tell.
         batch: `.npz` with `inputs`, as our model's call takes them, and any of
-            `FURTHER_ARGUMENTS`; None: seeded noise.
+            `FURTHER_ARGUMENTS`; of clips by modality, as in `inputs/image`; None: seeded noise.
         perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
             shows that the comparison can fail.
 
@@ -104,12 +104,12 @@ def check(
         arrays = rows.save(table, ours)
         inputs = example_inputs(config, seed=0)
         inputs = _inputs(batch) if batch else inputs
-        inputs = {name: _double(array) for name, array in inputs.items()}
+        inputs = jax.tree.map(_double, inputs)
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
             theirs = reference.run(foreign.settings or module.settings(config), arrays, inputs)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the reference implementation does not take this: {str(error)[:500]}"
             ) from error
@@ -120,7 +120,7 @@ def check(
         model: Any = Release(config=config, arrays=ours).model()
         try:
             stages = model.stages(**inputs)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"our model does not take this batch: {error}") from error
         return [Stage.compare(name, stages[name], array) for name, array in theirs]
 
@@ -170,13 +170,19 @@ def _inputs(batch: Path) -> dict[str, Any]:
     """A batch's arrays, those of no axes as numbers."""
     arrays: Mapping[str, np.ndarray] = npz.read(batch)
     known = ("inputs", *FURTHER_ARGUMENTS)
-    found = {name: array for name, array in arrays.items() if name in known}
+    values = {path: array if array.ndim else array.item() for path, array in arrays.items()}
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        name, _, modality = path.partition("/")
+        if name in known and modality:
+            found.setdefault(name, {})[modality] = value
+    found |= {name: values[name] for name in known if name in values}
     if "inputs" not in found:
         raise UserError(
             f"{batch} has no array 'inputs'; it takes {', '.join(known)}, and has "
             f"{', '.join(arrays)}"
         )
-    return {name: array if array.ndim else array.item() for name, array in found.items()}
+    return found
 
 
 def _perturbed(arrays: Mapping[str, np.ndarray], path: str) -> np.ndarray:

@@ -3,25 +3,31 @@
 - Texts are random ids, the second half of the last one padding.
 - Of causal models the first half of the tokens is the prefix, where there is room for one, and the
   first half of that is padding in the last example.
+- Clips are asked at some points of frames and sound; their label is given where it is not hidden.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
+from perceiver_jax.adapters.optical_flow import NUM_COLOURS, NUM_FRAMES
 from perceiver_jax.models import (
     AnyModelConfig,
     ArrayEncoderConfig,
     CausalSequenceConfig,
     ImageEncoderConfig,
+    OpticalFlowEncoderConfig,
     PerceiverConfig,
     QueryDecoderConfig,
     TextEncoderConfig,
+    VideoEncoderConfig,
 )
 from perceiver_jax.models.perceiver_config import check_half
 
 GRID_SIDE = 7
 NUM_QUERIES = 5
+NUM_POINTS = 32
 MAX_TOKENS = 64
 
 
@@ -36,7 +42,7 @@ def example_inputs(config: AnyModelConfig, *, seed: int, batch_size: int = 2) ->
     Returns:
         `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
         `input_mask` of texts; of a causal model also the number `num_latents`, and `positions`
-        where counting does not tell them.
+        where counting does not tell them; of clips `inputs` and `query_indices` by modality.
     """
     rng = np.random.default_rng(seed)
     if isinstance(config, CausalSequenceConfig):
@@ -65,9 +71,11 @@ def _sequences(
 
 def _of_halves(
     config: PerceiverConfig, rng: np.random.Generator, batch_size: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     if isinstance(config.encoder, TextEncoderConfig):
         return _texts(config.encoder, rng, batch_size)
+    if isinstance(config.encoder, VideoEncoderConfig):
+        return _clips(config.encoder, rng, batch_size)
     shape = _input_shape(config.encoder)
     example = {"inputs": rng.standard_normal((batch_size, *shape)).astype(np.float32)}
     if isinstance(config.decoder, QueryDecoderConfig):
@@ -86,8 +94,31 @@ def _texts(
     return {"inputs": ids, "input_mask": mask}
 
 
+def _clips(
+    encoder: VideoEncoderConfig, rng: np.random.Generator, batch_size: int
+) -> dict[str, Any]:
+    hidden = encoder.label_mask_rate == 1.0
+    label = rng.integers(encoder.num_classes, size=batch_size, dtype=np.int32)
+    clip = {
+        "image": rng.standard_normal((batch_size, *encoder.video_shape)).astype(np.float32),
+        "audio": rng.standard_normal((batch_size, encoder.num_samples, 1)).astype(np.float32),
+        "label": None if hidden else label,
+    }
+    sizes = {
+        "image": math.prod(encoder.video_shape[:-1]),
+        "audio": encoder.num_samples // encoder.samples_per_patch,
+    }
+    points = {
+        name: rng.choice(size, min(size, NUM_POINTS), replace=False)[None].astype(np.int32)
+        for name, size in sizes.items()
+    }
+    return {"inputs": clip, "query_indices": points}
+
+
 def _input_shape(encoder: Any) -> tuple[int, ...]:
     if isinstance(encoder, ImageEncoderConfig):
         return encoder.image_shape
+    if isinstance(encoder, OpticalFlowEncoderConfig):
+        return (NUM_FRAMES, *encoder.image_shape, NUM_COLOURS)
     arrays = check_half(encoder, ArrayEncoderConfig, "an example")
     return (*[GRID_SIDE] * arrays.num_axes, arrays.num_input_channels)

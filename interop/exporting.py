@@ -77,6 +77,7 @@ def export_weights(
         preprocessing=released.card.preprocessing,
         text=released.card.text,
         music=released.card.music,
+        video=released.card.video,
         files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,

@@ -49,15 +49,19 @@ class Effect:
         """Runs the model as it is and as it would be, on one seeded batch."""
         inputs = example_inputs(released.config, seed=0)
         before, after = (
-            np.asarray(_outputs(dataclasses.replace(released, config=config).model(), inputs))
+            _outputs(dataclasses.replace(released, config=config).model(), inputs)
             for config in (released.config, changed)
         )
-        difference, scale = np.abs(after - before).max(), np.abs(before).max()
-        return cls(float(difference), float(scale), len(before))
+        pairs = list(zip(before, after, strict=True))
+        difference = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
+        scale = max(np.abs(ours).max() for ours, _ in pairs)
+        return cls(float(difference), float(scale), len(before[0]))
 
 
-def _outputs(model: Any, inputs: dict[str, Any]) -> Any:
-    return jax.jit(lambda model: model(**inputs))(model)
+def _outputs(model: Any, inputs: dict[str, Any]) -> list[np.ndarray]:
+    """All that the model gives: one array, or one for each modality."""
+    outputs = jax.jit(lambda model: model(**inputs))(model)
+    return [np.asarray(array) for array in jax.tree.leaves(outputs)]
 
 
 def nearest(module: ModuleType, config: AnyModelConfig) -> tuple[AnyModelConfig, tuple[str, ...]]:

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.card import ImagePreprocessing, MusicPreprocessing, TextPreprocessing
+from perceiver_jax.card import (
+    ImagePreprocessing,
+    MusicPreprocessing,
+    TextPreprocessing,
+    VideoPreprocessing,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +26,7 @@ class Foreign:
         preprocessing: from a picture to the model's input, where known.
         text: from a text to the model's input, where known.
         music: from music to the model's input, where known.
+        video: from a video to the model's input, where known.
         files: contents of further files that belong to the model, by name: a tokenizer.
         origin: where the weights come from, where the files tell.
         licence: of the weights, where the files tell.
@@ -32,6 +38,7 @@ class Foreign:
     preprocessing: ImagePreprocessing | None = None
     text: TextPreprocessing | None = None
     music: MusicPreprocessing | None = None
+    video: VideoPreprocessing | None = None
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     origin: str | None = None
     licence: str | None = None

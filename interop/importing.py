@@ -189,6 +189,7 @@ def _card(foreign: Foreign, config: AnyModelConfig, source: str) -> ModelCard:
         preprocessing=preprocessing,
         text=foreign.text,
         music=foreign.music,
+        video=foreign.video,
         origin=foreign.origin or source,
         licence=foreign.licence,
     )

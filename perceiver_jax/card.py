@@ -79,6 +79,22 @@ class MusicPreprocessing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoPreprocessing:
+    """How a video becomes a model's input; `data.video.read_clip` does it.
+
+    The defaults are those of DeepMind's video autoencoder.
+    """
+
+    frame_rate: float = setting(25.0, "frames a second")
+    sample_rate: int = setting(48_000, "samples of sound a second")
+
+    def __post_init__(self):
+        for name in ("frame_rate", "sample_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"video.{name}={getattr(self, name)} must be finite and above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What is known of a model besides its config and parameters."""
 
@@ -91,6 +107,9 @@ class ModelCard:
     )
     music: MusicPreprocessing | None = setting(
         None, "from notes to the model's input; None if not known, or for other inputs"
+    )
+    video: VideoPreprocessing | None = setting(
+        None, "from a video to the model's input; None if not known, or for other inputs"
     )
     origin: str | None = setting(None, "where the weights come from")
     licence: str | None = setting(None, "licence of the weights; None: that of their origin")

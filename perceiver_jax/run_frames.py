@@ -1,4 +1,4 @@
-"""The tasks of `perceiver_jax.run` that read and write pictures and videos: optical flow."""
+"""The tasks of `perceiver_jax.run` that write pictures and videos: flow and reconstruction."""
 
 import argparse
 import itertools
@@ -11,6 +11,8 @@ import numpy as np
 from perceiver_jax.errors import UserError
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+WRITTEN = ".mp4"
+"""Ending of videos that are written."""
 FLOWS = (".flo", ".npy", ".png", ".pfm")
 """Endings of files of flow; a PNG is a coloured picture, not KITTI's."""
 
@@ -35,6 +37,44 @@ def optical_flow(options: argparse.Namespace) -> None:
     flows = with_progress(estimate(remembered()), pairs.count)
     write((seen.pop(0), flow) for flow in flows)
     print(options.out)
+
+
+def reconstruct(options: argparse.Namespace) -> None:
+    """Writes what a video autoencoder makes of a video, and prints what it takes it for."""
+    from perceiver_jax.data.video import write_video
+    from perceiver_jax.pipelines.video_reconstruction import VideoReconstruction
+    from perceiver_jax.pretrained import open_source
+
+    if options.out.suffix.lower() != WRITTEN:
+        raise UserError(f"--out={options.out} does not end in {WRITTEN}, which is what is written")
+    if options.out.resolve() == options.video.resolve():
+        raise UserError(f"{options.out} is the video that is read; choose another name")
+    pipeline = VideoReconstruction(open_source(options.source))
+    clips = list(
+        with_progress(
+            pipeline(
+                options.video,
+                start_s=options.start,
+                num_clips=options.num_clips,
+                top=options.top,
+            ),
+            options.num_clips,
+            "clips",
+        )
+    )
+    frames = (
+        np.concatenate([seen, made], axis=1) if options.side_by_side else made
+        for clip in clips
+        for seen, made in zip(clip.seen, clip.frames, strict=True)
+    )
+    rates = pipeline.preprocessing
+    sound = np.concatenate([clip.sound for clip in clips])
+    write_video(options.out, frames, rates.frame_rate, sound, rates.sample_rate)
+    print(options.out)
+    for i, clip in enumerate(clips):
+        print(f"clip {i + 1}" + ("" if clip.has_sound else ", which has no sound"))
+        for label, probability in clip.guesses:
+            print(f"  {probability:7.2%}  {label}")
 
 
 class Pairs:
@@ -123,7 +163,7 @@ def writer(out: Path, pairs: Pairs, *, side_by_side: bool) -> Callable[[Shown], 
         UserError: the ending of `out` does not go with that many flows, or with pictures beside.
     """
     ending = out.suffix.lower()
-    if ending in VIDEOS:
+    if ending == WRITTEN:
         if pairs.names is not None and len(pairs.names) < 2:
             raise UserError(
                 f"one flow is no video; write --out={out.with_suffix('.png')}, or .flo, or .npy"
@@ -142,7 +182,7 @@ def writer(out: Path, pairs: Pairs, *, side_by_side: bool) -> Callable[[Shown], 
         return lambda shown: _write_one(out, *next(iter(shown)), side_by_side)
     if ending:
         raise UserError(
-            f"--out={out} ends in none of {', '.join((*FLOWS, *VIDEOS))}; a name without ending is "
+            f"--out={out} ends in none of {', '.join((*FLOWS, WRITTEN))}; a name without ending is "
             "a folder"
         )
     return lambda shown: _write_folder(out, shown, pairs.names, side_by_side)
@@ -196,11 +236,11 @@ def coloured(first: np.ndarray, flow: np.ndarray, side_by_side: bool) -> np.ndar
     return np.concatenate([first, colours], axis=1) if side_by_side else colours
 
 
-def with_progress(items: Iterator[Any], total: int | None) -> Iterator[Any]:
+def with_progress(items: Iterator[Any], total: int | None, what: str = "flow") -> Iterator[Any]:
     """The items, with a bar that shows how many there were."""
     from rich.progress import track
 
-    return iter(track(items, description="flow", total=total, transient=True))
+    return iter(track(items, description=what, total=total, transient=True))
 
 
 def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
@@ -237,3 +277,31 @@ def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
         "input", type=Path, nargs="+", help="two pictures, a folder of pictures, or a video"
     )
     task.set_defaults(run=optical_flow)
+
+
+def add_reconstruct(tasks: Any, positive: Callable[[str], int]) -> None:
+    """The task `reconstruct` of a command line."""
+    task = tasks.add_parser(
+        "reconstruct", help="a video with sound through a video autoencoder and back"
+    )
+    task.add_argument(
+        "--source",
+        required=True,
+        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
+    )
+    task.add_argument("--out", type=Path, required=True, help="MP4 file to write")
+    task.add_argument(
+        "--start", type=float, default=0.0, help="where the first clip begins, in seconds"
+    )
+    task.add_argument(
+        "--num-clips",
+        type=positive,
+        default=1,
+        help="clips, one after the other; how long one is depends on the model (default: 1)",
+    )
+    task.add_argument(
+        "--side-by-side", action="store_true", help="show the frames beside their reconstruction"
+    )
+    task.add_argument("--top", type=positive, default=5, help="how many classes (default: 5)")
+    task.add_argument("video", type=Path, help="video file")
+    task.set_defaults(run=reconstruct)

@@ -64,12 +64,12 @@ def config(folder: Path) -> dict[str, Any]:
     return read_json(folder / CONFIG)
 
 
-def read(folder: Path, num_channels: int = 3, *, between: bool = True) -> HubFolder:
+def read(folder: Path, num_channels: int | None = 3, *, between: bool = True) -> HubFolder:
     """Reads a folder.
 
     Args:
         folder: with `config.json` and weights.
-        num_channels: of the images that the model takes.
+        num_channels: of the images that the model takes; None: it takes none.
         between: as in `hub_tokenizer.read`.
 
     Raises:
@@ -85,7 +85,7 @@ def read(folder: Path, num_channels: int = 3, *, between: bool = True) -> HubFol
     else:
         raise FileError(f"{folder} has no weights; it takes {WEIGHTS}, {INDEX} or {TORCH_WEIGHTS}")
     preprocessing = None
-    if (folder / PREPROCESSING).is_file():
+    if num_channels is not None and (folder / PREPROCESSING).is_file():
         preprocessing = image_preprocessing(read_json(folder / PREPROCESSING), num_channels)
     text, files = hub_tokenizer.read(folder, between=between)
     return HubFolder(

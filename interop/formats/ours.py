@@ -52,6 +52,7 @@ def read(source: Path) -> Foreign:
         preprocessing=released.card.preprocessing,
         text=released.card.text,
         music=released.card.music,
+        video=released.card.video,
         files=released.files,
         origin=released.card.origin,
         licence=released.card.licence,
@@ -65,6 +66,7 @@ def write(destination: Path, foreign: Foreign) -> None:
         preprocessing=foreign.preprocessing,
         text=foreign.text,
         music=foreign.music,
+        video=foreign.video,
         origin=foreign.origin,
         licence=foreign.licence,
     )

@@ -3,7 +3,8 @@
 - DeepMind's own code is no package that could be installed. Where the two part, this is DeepMind's
   function: TensorFlow's padding, the tanh form of GELU, no decoder residual where there is none,
   and zeros for what is masked. The files made with DeepMind's code prove it
-  (tests/parity/test_huggingface.py, tests/parity/test_deepmind_text_reference.py).
+  (tests/parity/test_huggingface.py, tests/parity/test_deepmind_text_reference.py,
+  tests/parity/test_video_autoencoder.py).
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,12 @@ import numpy as np
 from interop.formats import deepmind
 from interop.formats.channels import num_input_channels
 from interop.formats.families import family_of
-from interop.formats.huggingface import image_classifier, masked_language_model
+from interop.formats.huggingface import (
+    image_classifier,
+    masked_language_model,
+    optical_flow,
+    video_autoencoder,
+)
 from interop.formats.huggingface.config_json import encoder_settings
 from interop.references import deepmind_ar, huggingface
 from interop.references.huggingface import exact_positions, quiet, transformers_perceiver
@@ -25,14 +31,18 @@ from perceiver_jax.models import (
     CausalSequenceConfig,
     ClassificationDecoderConfig,
     ImageEncoderConfig,
+    OpticalFlowDecoderConfig,
+    OpticalFlowEncoderConfig,
     PerceiverConfig,
     TextDecoderConfig,
     TextEncoderConfig,
+    VideoDecoderConfig,
+    VideoEncoderConfig,
     skeleton,
 )
 from perceiver_jax.models.perceiver_config import check_half
 
-FAMILIES = (image_classifier, masked_language_model)
+FAMILIES = (image_classifier, masked_language_model, optical_flow, video_autoencoder)
 """Those of Hugging Face's models that DeepMind has as well."""
 
 
@@ -51,11 +61,9 @@ def build(settings: Mapping[str, Any]) -> Any:
     modeling = transformers_perceiver()
     import torch
 
-    of_texts = isinstance(config.encoder, TextEncoderConfig)
     model = torch.nn.Module()
     with quiet():
-        add = _add_language_model if of_texts else _add_image_classifier
-        add(model, modeling, config)
+        ADD[type(config.encoder)](model, modeling, config)
     return exact_positions(model.eval())
 
 
@@ -118,7 +126,133 @@ def _add_language_model(model: Any, modeling: Any, config: PerceiverConfig) -> N
     _mask_as_deepmind(model.perceiver, model.perceiver.decoder.decoding_cross_attention)
 
 
-def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
+def _add_optical_flow(model: Any, modeling: Any, config: PerceiverConfig) -> None:
+    encoder = check_half(config.encoder, OpticalFlowEncoderConfig, deepmind.WHOSE)
+    decoder = check_half(config.decoder, OpticalFlowDecoderConfig, deepmind.WHOSE)
+    num_channels = num_input_channels(encoder)
+    common = modeling.PerceiverConfig(**encoder_settings(config, num_channels))
+    positions = {
+        "num_bands": encoder.num_frequency_bands,
+        "max_resolution": encoder.max_resolution or encoder.image_shape,
+    }
+    model.perceiver = modeling.PerceiverModel(
+        common,
+        input_preprocessor=modeling.PerceiverImagePreprocessor(
+            common,
+            prep_type="patches",
+            spatial_downsample=1,
+            temporal_downsample=2,
+            conv_after_patching=True,
+            out_channels=encoder.num_patch_hidden_channels,
+            fourier_position_encoding_kwargs=positions,
+        ),
+        decoder=modeling.PerceiverOpticalFlowDecoder(
+            common,
+            num_channels=num_channels,
+            output_image_shape=encoder.image_shape,
+            rescale_factor=decoder.rescale_factor,
+            num_heads=decoder.num_cross_attention_heads,
+            qk_channels=decoder.num_cross_attention_qk_channels or num_channels,
+            v_channels=decoder.num_cross_attention_v_channels,
+            use_query_residual=decoder.cross_attention_residual,
+            position_encoding_type="fourier",
+            fourier_position_encoding_kwargs=positions,
+        ),
+    )
+    model.flow_scale = decoder.flow_scale
+    _mask_as_deepmind(model.perceiver)
+
+
+def _add_video_autoencoder(model: Any, modeling: Any, config: PerceiverConfig) -> None:
+    encoder = check_half(config.encoder, VideoEncoderConfig, deepmind.WHOSE)
+    decoder = check_half(config.decoder, VideoDecoderConfig, deepmind.WHOSE)
+    num_samples, num_features = encoder.num_samples, decoder.num_output_channels
+    common = modeling.PerceiverConfig(
+        **encoder_settings(config, num_input_channels(encoder)),
+        num_labels=encoder.num_classes,
+        samples_per_patch=encoder.samples_per_patch,
+    )
+    sound = {
+        "num_bands": encoder.num_audio_frequency_bands,
+        "max_resolution": (num_samples,),
+    }
+    frames = {
+        "num_bands": encoder.num_video_frequency_bands,
+        "max_resolution": encoder.video_resolution,
+    }
+    ask: dict[str, Any] = {"position_encoding_type": "fourier", "position_encoding_only": True}
+    width = decoder.num_label_query_channels
+    model.perceiver = modeling.PerceiverModel(
+        common,
+        input_preprocessor=modeling.PerceiverMultimodalPreprocessor(
+            min_padding_size=encoder.min_padding_size,
+            modalities={
+                "audio": modeling.PerceiverAudioPreprocessor(
+                    common,
+                    samples_per_patch=encoder.samples_per_patch,
+                    fourier_position_encoding_kwargs=sound,
+                ),
+                "image": modeling.PerceiverImagePreprocessor(
+                    common,
+                    prep_type="patches",
+                    spatial_downsample=encoder.patch_size,
+                    fourier_position_encoding_kwargs=frames,
+                ),
+                "label": modeling.PerceiverOneHotPreprocessor(common),
+            },
+            mask_probs={
+                "audio": encoder.audio_mask_rate,
+                "image": encoder.video_mask_rate,
+                "label": encoder.label_mask_rate,
+            },
+        ),
+        decoder=modeling.PerceiverMultimodalDecoder(
+            common,
+            modalities={
+                "audio": modeling.PerceiverBasicDecoder(
+                    common,
+                    output_index_dims=(num_samples // encoder.samples_per_patch,),
+                    output_num_channels=num_features,
+                    fourier_position_encoding_kwargs=sound,
+                    **ask,
+                ),
+                "image": modeling.PerceiverBasicVideoAutoencodingDecoder(
+                    common,
+                    output_shape=(1, *encoder.video_shape[:-1]),
+                    output_num_channels=num_features,
+                    fourier_position_encoding_kwargs=frames,
+                    **ask,
+                ),
+                "label": modeling.PerceiverClassificationDecoder(
+                    common,
+                    position_encoding_only=True,
+                    trainable_position_encoding_kwargs={"num_channels": width, "index_dims": 1},
+                ),
+            },
+            num_outputs=None,
+            output_num_channels=num_features,
+            qk_channels=config.num_latent_channels,
+        ),
+        output_postprocessor=modeling.PerceiverMultimodalPostprocessor(
+            {
+                "audio": modeling.PerceiverAudioPostprocessor(common, num_features),
+                "image": modeling.PerceiverProjectionPostprocessor(num_features, 3),
+                "label": modeling.PerceiverClassificationPostprocessor(common, num_features),
+            }
+        ),
+    )
+
+
+ADD = {
+    ImageEncoderConfig: _add_image_classifier,
+    TextEncoderConfig: _add_language_model,
+    OpticalFlowEncoderConfig: _add_optical_flow,
+    VideoEncoderConfig: _add_video_autoencoder,
+}
+"""What puts a model with such an encoder together."""
+
+
+def stages(model: Any, inputs: Mapping[str, Any]) -> Stages:
     """Runs the model; its intermediate results under our names, in order of computation.
 
     Args:
@@ -132,7 +266,7 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 def run(
     settings: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, Any],
 ) -> Stages:
     """Builds a model, loads a checkpoint's weights into it and runs it.
 

@@ -1,6 +1,8 @@
 """Hugging Face's Perceivers as they are installed.
 
 - They make tables of positions in float32; where the model is float64, these are given to them.
+- A model of optical flow has the attribute `flow_scale`: what flow is multiplied with to be pixels.
+- Models of clips are in `clips`, as they take and give several arrays.
 """
 
 import contextlib
@@ -12,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from interop.references import ReferenceMissing
+from interop.references import ReferenceMissing, clips, frames
 from interop.references.torch_stages import Stages, load_arrays, recording
+
+OPTICAL_FLOW = "PerceiverForOpticalFlow"
 
 
 def build(settings: Mapping[str, Any]) -> Any:
@@ -29,6 +33,8 @@ def build(settings: Mapping[str, Any]) -> Any:
     (architecture,) = settings["architectures"]
     with quiet():
         model = getattr(modeling, architecture)(modeling.PerceiverConfig(**settings))
+    if architecture == OPTICAL_FLOW:
+        model.flow_scale = frames.FLOW_SCALE
     return exact_positions(model.eval())
 
 
@@ -68,6 +74,9 @@ def exact_positions(model: Any) -> Any:
     encoding = transformers_perceiver().PerceiverFourierPositionEncoding
 
     def give_positions(module, arguments, keywords):
+        if keywords.get("pos") is not None:
+            # Those of chosen points, in the model's type.
+            return None
         index_dims, batch_size = arguments[:2]
         lines = [torch.linspace(-1.0, 1.0, size) for size in index_dims]
         grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
@@ -83,7 +92,7 @@ def exact_positions(model: Any) -> Any:
 def run(
     settings: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, Any],
 ) -> Stages:
     """Builds a model, loads weights into it and runs it.
 
@@ -101,18 +110,26 @@ def run(
     return stages(load_arrays(build(settings), arrays), inputs)
 
 
-def forward(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
-    """The model's output for inputs as in `stages`, a tensor with gradients."""
+def forward(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """The model's output for inputs as in `stages`, a tensor with gradients; of clips, several."""
     import torch
 
+    if clips.takes_clips(model):
+        return clips.forward(model, inputs)
     given = inputs["inputs"]
     mask = inputs.get("input_mask")
-    of_text = given.ndim == 2
-    given = given.astype(np.int64) if of_text else np.ascontiguousarray(np.moveaxis(given, -1, 1))
+    if _predicts_flow(model):
+        given = np.ascontiguousarray(frames.patches(given))
+    elif given.ndim == 2:
+        given = given.astype(np.int64)
+    else:
+        given = np.ascontiguousarray(np.moveaxis(given, -1, 1))
     outputs = model.perceiver(
         inputs=torch.from_numpy(given),
         attention_mask=None if mask is None else torch.from_numpy(mask),
     ).logits
+    if _predicts_flow(model):
+        return outputs * model.flow_scale
     if not _predicts_tokens(model):
         return outputs
     # All positions that there are have been asked for.
@@ -124,13 +141,17 @@ def _predicts_tokens(model: Any) -> bool:
     return hasattr(model, "embedding_decoder")
 
 
-def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
+def _predicts_flow(model: Any) -> bool:
+    return hasattr(model, "flow_scale")
+
+
+def stages(model: Any, inputs: Mapping[str, Any]) -> Stages:
     """Runs a model and records what its layers return, under our names.
 
     Args:
         model: as made by `build`.
-        inputs: `inputs`, images [B, H, W, c] or token ids [B, M]; `input_mask`, [B, M] bool, True =
-            a token.
+        inputs: `inputs`, images [B, H, W, c], frames [B, 2, H, W, 3] or token ids [B, M];
+            `input_mask`, [B, M] bool, True = a token; of clips, as of `clips.forward`.
 
     Returns:
         [(name of our stage, array)] in order of computation, `outputs` last.
@@ -154,8 +175,15 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
         "decoder/cross_attention/attention": decoder.decoding_cross_attention.attention,
         "decoder/cross_attention/mlp": decoder.decoding_cross_attention,
     }
-    with recording(modules) as recorded, torch.no_grad():
+    taking = {}
+    if _predicts_flow(model) or clips.takes_clips(model):
+        # Tokens or modalities ask there; its own positions are never computed.
+        del modules["decoder/queries"]
+        taking["decoder/queries"] = decoder.decoding_cross_attention
+    with recording(modules, taking) as recorded, torch.no_grad():
         outputs = forward(model, inputs)
+    if _predicts_flow(model):
+        outputs = outputs.flatten(1, 2)
     # Blocks are applied again and again.
     calls: Counter[str] = Counter()
     result: Stages = []
@@ -164,4 +192,6 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
             array = array[:, : inputs["inputs"].shape[1]]
         result.append((name.format(calls[name]), array))
         calls[name] += 1
+    if clips.takes_clips(model):
+        return clips.by_modality(result, outputs)
     return [*result, ("outputs", outputs.numpy(force=True))]

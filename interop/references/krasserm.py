@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from interop.references import ReferenceMissing
+from interop.references import ReferenceMissing, frames
 from interop.references.torch_stages import Stages, load_arrays, recording
 
 IMAGE_CLASSIFIER = "perceiver.model.vision.image_classifier"
@@ -27,6 +27,7 @@ MASKED_LANGUAGE_MODEL = "perceiver.model.text.mlm"
 TEXT_CLASSIFIER = "perceiver.model.text.classifier"
 CAUSAL_LANGUAGE_MODEL = "perceiver.model.text.clm"
 SYMBOLIC_AUDIO = "perceiver.model.audio.symbolic"
+OPTICAL_FLOW = "perceiver.model.vision.optical_flow"
 PACKAGES = (
     IMAGE_CLASSIFIER,
     TEXT,
@@ -34,6 +35,7 @@ PACKAGES = (
     TEXT_CLASSIFIER,
     CAUSAL_LANGUAGE_MODEL,
     SYMBOLIC_AUDIO,
+    OPTICAL_FLOW,
 )
 """Folders with a `backend`, of which later ones import from earlier ones."""
 CLASSES = (
@@ -46,6 +48,7 @@ CLASSES = (
     ),
     (MASKED_LANGUAGE_MODEL, "MaskedLanguageModel", "TextEncoderConfig", "TextDecoderConfig"),
     (TEXT_CLASSIFIER, "TextClassifier", "TextEncoderConfig", "ClassificationDecoderConfig"),
+    (OPTICAL_FLOW, "OpticalFlow", "OpticalFlowEncoderConfig", "OpticalFlowDecoderConfig"),
 )
 
 
@@ -113,9 +116,9 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
 
     Args:
         model: from `build`.
-        inputs: `inputs`, images [B, H, W, c] or token ids [B, M], and perhaps `input_mask` [B, M],
-            True = an element; for a causal model, whose padding is on the left, perhaps
-            `num_latents`.
+        inputs: `inputs`, images [B, H, W, c], frames [B, 2, H, W, 3] or token ids [B, M], and
+            perhaps `input_mask` [B, M], True = an element, but not of frames; for a causal model,
+            whose padding is on the left, perhaps `num_latents`.
     """
     import torch
 
@@ -126,10 +129,13 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
         return _causal_stages(model, inputs, pad_mask)
     modules = _modules(model)
     with recording(dict(modules)) as recorded, torch.no_grad():
-        model(torch.from_numpy(np.array(inputs["inputs"])), pad_mask=pad_mask)
+        _call(model, inputs["inputs"], pad_mask)
     # A module that is applied again was recorded under its first name.
     names = [name for name, _ in modules]
     found = [(name, array) for name, (_, array) in zip(names, recorded, strict=True)]
+    if _predicts_flow(model):
+        *earlier, (name, flow) = found
+        return [*earlier, (name, flow.reshape(len(flow), -1, 2) * frames.FLOW_SCALE)]
     if type(model).__name__ != "MaskedLanguageModel":
         return found
     # It asks for every position that it has, and leaves out those behind the text at the end.
@@ -138,6 +144,25 @@ def stages(model: Any, inputs: Mapping[str, np.ndarray]) -> Stages:
         (name, array[:, :num_tokens] if name.startswith("decoder/") else array)
         for name, array in found
     ]
+
+
+def _call(model: Any, given: np.ndarray, pad_mask: Any) -> Any:
+    """The model's output.
+
+    Raises:
+        ValueError: there is a mask of pixels, which a model of optical flow does not take.
+    """
+    import torch
+
+    if not _predicts_flow(model):
+        return model(torch.from_numpy(np.array(given)), pad_mask=pad_mask)
+    if pad_mask is not None:
+        raise ValueError("OpticalFlow takes no mask of pixels")
+    return model(torch.from_numpy(np.ascontiguousarray(frames.patches(given))))
+
+
+def _predicts_flow(model: Any) -> bool:
+    return type(model).__name__ == "OpticalFlow"
 
 
 def _causal_stages(model: Any, inputs: Mapping[str, Any], pad_mask: Any) -> Stages:

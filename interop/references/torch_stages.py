@@ -11,13 +11,16 @@ Stages = list[tuple[str, np.ndarray]]
 
 
 @contextmanager
-def recording(modules: Mapping[str, Any]) -> Iterator[Stages]:
+def recording(
+    modules: Mapping[str, Any], taking: Mapping[str, Any] | None = None
+) -> Iterator[Stages]:
     """Collects what modules return, in order of their calls; a shared one has its first name.
 
     Of modules that return several things, the first, or `last_hidden_state`, is taken.
 
     Args:
         modules: `torch.nn.Module`s by name.
+        taking: modules whose first argument is collected, by the name that it gets.
 
     Yields:
         A list that grows with each call.
@@ -33,10 +36,19 @@ def recording(modules: Mapping[str, Any]) -> Iterator[Stages]:
 
         return record
 
+    def pre_hook(name):
+        def record(module, inputs):
+            stages.append((name, inputs[0].numpy(force=True).copy()))
+
+        return record
+
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in modules.items()
         if names[id(module)] == name
+    ]
+    handles += [
+        module.register_forward_pre_hook(pre_hook(name)) for name, module in (taking or {}).items()
     ]
     try:
         yield stages

@@ -50,13 +50,22 @@ class WaveformInputAdapter(nnx.Module):
     def __call__(
         self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
     ) -> Tokens:
-        """[B, S, c] waveforms → tokens of M = S / samples_per_patch stretches."""
+        """[B, S, c] waveforms → tokens of M = S / samples_per_patch stretches.
+
+        Raises:
+            ValueError: they have another shape, or are integers.
+        """
         waveform = jnp.asarray(inputs)
         if waveform.ndim != 3 or waveform.shape[1:] != self.shape:
             raise ValueError(
                 f"waveforms of shape {tuple(waveform.shape)} do not fit this model, which takes "
                 f"[batch, {self.shape[0]}, {self.shape[1]}] (samples, channels); cut or resample "
                 "them, or build the model for another number of samples"
+            )
+        if not jnp.issubdtype(waveform.dtype, jnp.floating):
+            raise ValueError(
+                f"waveforms of type {waveform.dtype} are not normalised; convert them to float in "
+                "[-1, 1] first (16-bit samples: x / 32768)"
             )
         tables, order = waveform_positions(
             self.num_tokens, self.num_frequency_bands, self.max_resolution

@@ -39,6 +39,8 @@ class LabelInputAdapter(nnx.Module):
                 f"labels of shape {tuple(labels.shape)} and type {labels.dtype} are neither [batch]"
                 f" whole numbers nor [batch, {classes}] distributions over classes"
             )
+        if not jnp.issubdtype(labels.dtype, jnp.floating):
+            labels = labels.astype(float)
         return Tokens(content=labels[:, None], mask=input_mask)
 
 

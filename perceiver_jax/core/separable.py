@@ -231,7 +231,10 @@ def _features(norm: Norm | None, content, shared, outer, inner) -> tuple[Array, 
 def _evaluate(functional: Functional, x: Array, g: Array) -> Array:
     """[B, T, R] functional of the tokens in row g with features x [B, T, k], before scaling."""
     u = functional.features
-    if u.shape[1] <= UNROLLED_FEATURES:
+    if u.shape[1] == 0:
+        # Tokens that are nothing but their place.
+        values = jnp.zeros((*x.shape[:-1], u.shape[-1]), u.dtype)
+    elif u.shape[1] <= UNROLLED_FEATURES:
         values = x[:, :, 0, None] * u[:, None, 0]
         for i in range(1, u.shape[1]):
             values = values + x[:, :, i, None] * u[:, None, i]

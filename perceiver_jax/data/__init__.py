@@ -6,6 +6,7 @@ from perceiver_jax.data.music.config import MusicDataConfig
 from perceiver_jax.data.pipeline import Shard
 from perceiver_jax.data.sources import DatasetError, Source
 from perceiver_jax.data.text.config import TextDataConfig
+from perceiver_jax.data.video.config import VideoDataConfig
 
 __all__ = [
     "DatasetError",
@@ -15,5 +16,6 @@ __all__ = [
     "Shard",
     "Source",
     "TextDataConfig",
+    "VideoDataConfig",
     "image_batches",
 ]

@@ -76,7 +76,10 @@ class Tiles:
         """Tiles [h, w, c], in the order of their places → [H, W, c] weighted means."""
         weights = border_distance(self.tile_size)[:, :, None]
         height, width = self.tile_size
-        total, weight = np.zeros((*self.padded_size, num_channels)), np.zeros((*self.padded_size, 1))
+        total, weight = (
+            np.zeros((*self.padded_size, num_channels)),
+            np.zeros((*self.padded_size, 1)),
+        )
         for (row, column), tile in zip(self.places, tiles, strict=True):
             here = (slice(row, row + height), slice(column, column + width))
             total[here] += tile * weights

@@ -16,6 +16,7 @@ from perceiver_jax.data import (
     ImageDataConfig,
     MusicDataConfig,
     TextDataConfig,
+    VideoDataConfig,
 )
 from perceiver_jax.data.copy_task import CopyTaskConfig
 from perceiver_jax.data.image_sequences import ImageSequenceDataConfig
@@ -36,6 +37,7 @@ AnyDataConfig = (
     | CopyTaskConfig
     | ImageSequenceDataConfig
     | FlowDataConfig
+    | VideoDataConfig
 )
 """Kinds of data that an experiment can have."""
 

@@ -120,5 +120,7 @@ def test_models_have_their_published_number_of_parameters():
         "lucidrains_readme": 70_395_972,
         "language_perceiver": 201_108_230,
         "language_perceiver_small": 37_307_654,
+        "optical_flow": 41_057_134,
+        "optical_flow_small": 11_866_990,
         "causal_bytes": 30_563_078,
     }

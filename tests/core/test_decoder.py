@@ -5,9 +5,11 @@ import pytest
 from flax import nnx
 
 from perceiver_jax.adapters import ClassificationOutputAdapter
+from perceiver_jax.core import decoder as decoding
 from perceiver_jax.core.decoder import DecoderConfig, MeanPoolHead, PerceiverDecoder
 from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.tape import Tape
+from perceiver_jax.core.tokens import Tokens
 
 LATENTS = np.random.default_rng(0).normal(size=(2, 4, 8))
 QUERIES = np.random.default_rng(1).normal(size=(2, 3, 6))
@@ -112,6 +114,41 @@ def test_the_tape_gets_queries_and_weights(random_model):
         "cross_attention/mlp": (2, 3, 6),
     }
     assert {name: x.shape for name, x in maps.items()} == {"cross_attention": (2, 2, 3, 4)}
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 2])
+def test_answers_may_become_something_else_than_the_adapter_makes(
+    float64, random_model, monkeypatch, at_once
+):
+    """Of all queries at once, or block by block."""
+    decoder = random_model(builder())
+    z, queries = jnp.asarray(LATENTS), jnp.asarray(np.tile(QUERIES, (1, 3, 1)))
+    if at_once is not None:
+        monkeypatch.setattr(decoding, "LEAST_QUERIES", at_once)
+        monkeypatch.setattr(decoding, "SCORES_AT_ONCE", 1)
+    sizes = []
+
+    def finish(answers):
+        sizes.append(answers.shape[1])
+        return {"sum": answers.sum(-1), "first": answers[..., :2]}
+
+    got = decoder.answer(z, queries, finish=finish)
+    answers = decoder.cross_attention(queries, z)
+    np.testing.assert_allclose(got["sum"], answers.sum(-1), rtol=1e-9)
+    np.testing.assert_allclose(got["first"], answers[..., :2], rtol=1e-9)
+    assert set(sizes) == {at_once or 9}
+
+
+def test_the_mask_of_queries_that_are_tokens_is_theirs(float64, random_model):
+    decoder = random_model(builder())
+    z, mask = jnp.asarray(LATENTS), jnp.asarray([[True, False, True], [True, True, False]])
+    tokens = Tokens(content=jnp.asarray(QUERIES), mask=mask)
+    by_tokens, by_mask, whole = (
+        decoder.answer(z, queries, query_mask, finish=lambda answers: answers)
+        for queries, query_mask in ((tokens, None), (tokens.content, mask), (tokens.content, None))
+    )
+    np.testing.assert_array_equal(by_tokens, by_mask)
+    assert not np.allclose(by_tokens, whole)
 
 
 def test_unknown_fields_are_refused():

@@ -8,7 +8,9 @@ from perceiver_jax import params
 from perceiver_jax.adapters import ClassificationOutputAdapter
 from perceiver_jax.core import MeanPoolHead, Perceiver, PerceiverDecoder, PerceiverIO
 from perceiver_jax.core.linear import InitConfig
+from perceiver_jax.core.perceiver import chosen
 from perceiver_jax.core.tape import Tape
+from perceiver_jax.core.tokens import Tokens
 
 KEY = jax.random.key(0, impl="unsafe_rbg")
 INPUTS = np.random.default_rng(0).normal(size=(2, 10, 6)).astype(np.float32)
@@ -121,6 +123,26 @@ def test_the_query_mask_reaches_the_decoder(random_model, call, io):
     whole, masked = call(model, INPUTS), call(model, INPUTS, query_mask=mask)
     np.testing.assert_allclose(masked[mask], whole[mask], rtol=1e-5)
     assert not np.allclose(masked[0, 2], whole[0, 2])
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (2, 4, 6)], ids=["O,E", "1,O,E", "B,O,E"])
+def test_chosen_queries_are_some_of_each_example(shape):
+    queries = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    indices = np.asarray([[3, 1], [0, 0]])
+    some = chosen(jnp.asarray(queries), indices)
+    of_both = np.broadcast_to(queries, (2, 4, 6))
+    wanted = np.take_along_axis(of_both, indices[..., None], 1)
+    np.testing.assert_array_equal(some.dense(), wanted)
+    assert some.mask is None
+
+
+def test_chosen_tokens_keep_their_mask():
+    tokens = Tokens(
+        content=jnp.arange(8.0).reshape(1, 4, 2), mask=jnp.asarray([[1, 0, 1, 0]], bool)
+    )
+    some = chosen(tokens, np.asarray([[1, 2]]))
+    np.testing.assert_array_equal(some.content[0], [[2, 3], [4, 5]])
+    np.testing.assert_array_equal(some.mask, [[False, True]])
 
 
 def test_given_latents_reach_the_encoder(random_model, call, io):

@@ -39,6 +39,11 @@ def test_positions_go_from_minus_one_to_one_inclusive():
     np.testing.assert_allclose(linear_positions(5), [-1, -0.5, 0, 0.5, 1])
 
 
+def test_half_open_positions_stop_a_step_before_one():
+    np.testing.assert_allclose(linear_positions(5, "half_open"), [-1, -0.6, -0.2, 0.2, 0.6])
+    np.testing.assert_allclose(linear_positions(1, "half_open"), [-1])
+
+
 @pytest.mark.parametrize("num_bands", [1, 2, 5])
 @pytest.mark.parametrize("num_axes", [1, 2, 3])
 def test_fourier_features_are_the_formula(num_axes, num_bands):
@@ -77,6 +82,19 @@ def test_axes_and_order_give_the_features_of_every_grid_point(grid, own_resoluti
         position = [-1 + 2 * i / (size - 1) for i, size in zip(point, grid, strict=True)]
         want = by_formula(position, num_bands, resolution or grid, channel_order)
         np.testing.assert_allclose(side_by_side[list(order)], want, atol=1e-13)
+
+
+def test_axes_may_be_half_open():
+    """As DeepMind computes positions of chosen points: -1 + 2 * index / size, axis by axis."""
+    grid, resolution = (2, 5), (3.0, 4.0)
+    tables, order = fourier_axes(grid, num_bands=2, max_resolution=resolution, ends="half_open")
+    usual_tables, usual_order = fourier_axes(grid, num_bands=2, max_resolution=resolution)
+    assert order == usual_order
+    for size, table, usual, r in zip(grid, tables, usual_tables, resolution, strict=True):
+        positions = -1 + 2 * np.arange(size) / size
+        wanted = fourier_features(positions[:, None], num_bands=2, max_resolution=[r])
+        np.testing.assert_allclose(table, wanted, atol=1e-12)
+        assert not np.allclose(table, usual)
 
 
 def test_a_resolution_of_another_number_of_axes_is_refused():

@@ -47,6 +47,12 @@ def line_queries():
     return Tokens(content=draw(2, 23, 2), positions=tables)
 
 
+def places(grid=(11, 6)):
+    """As of a grid of pixels: nothing but positions, of one example."""
+    tables, order = fourier_axes(grid, num_bands=2, ends="half_open")
+    return Tokens(content=jnp.zeros((1, *grid, 0)), positions=tables, order=order)
+
+
 QUERIES = {
     "array": (lambda: draw(2, 23, 6), 6),
     "array for all": (lambda: draw(1, 23, 6), 6),
@@ -54,6 +60,8 @@ QUERIES = {
     "tokens in a line": (line_queries, 7),
     "tokens in one long row": (lambda: flow_like_queries((1, 66)), 12),
     "tokens in long rows": (lambda: flow_like_queries((3, 22)), 12),
+    "places": (places, 10),
+    "places in long rows": (lambda: places((3, 22)), 10),
 }
 
 

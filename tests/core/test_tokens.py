@@ -69,3 +69,56 @@ def test_tokens_pass_through_compiled_functions():
     )
     back = jax.jit(lambda t: t)(tokens)
     assert back.order == order and back.mask.shape == (2, 12) and len(back.positions) == 2
+
+
+def some_tokens(num_content, *, batch=2, masked=False, ordered=True):
+    grid = (3, 4)
+    tables, order = fourier_axes(grid, num_bands=2)
+    mask = jnp.asarray(RNG.random((batch, 12)) < 0.5) if masked else None
+    content = jnp.asarray(draw(batch, *grid, num_content))
+    order = order if ordered else None
+    return Tokens(content=content, positions=tables, order=order, mask=mask)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("num_content", [0, 3])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_some_tokens_are_rows_of_the_dense_ones(num_content, masked, ordered):
+    tokens = some_tokens(num_content, masked=masked, ordered=ordered)
+    indices = np.array([[11, 0, 5], [5, 5, 7]])
+    some = jax.jit(Tokens.at)(tokens, indices)
+    wanted = np.take_along_axis(np.asarray(tokens.dense()), indices[..., None], 1)
+    assert some.num_tokens == 3 and some.num_channels == tokens.num_channels
+    np.testing.assert_array_equal(some.dense(), wanted)
+    if masked:
+        wanted = np.take_along_axis(np.asarray(tokens.mask), indices, 1)
+        np.testing.assert_array_equal(some.mask, wanted)
+    else:
+        assert some.mask is None
+
+
+@pytest.mark.parametrize(("batch", "num_sets"), [(1, 2), (2, 1), (1, 1)])
+def test_one_example_or_one_set_of_indices_stands_for_all(batch, num_sets):
+    tokens = some_tokens(2, batch=batch, masked=True)
+    indices = np.array([[3, 1], [9, 2]])[:num_sets]
+    some = tokens.at(indices)
+    both = max(batch, num_sets)
+    assert some.dense().shape == (both, 2, tokens.num_channels) and some.mask.shape == (both, 2)
+    for i in range(both):
+        chosen = indices[i % num_sets]
+        np.testing.assert_array_equal(some.dense()[i], tokens.dense()[i % batch][chosen])
+        np.testing.assert_array_equal(some.mask[i], tokens.mask[i % batch][chosen])
+
+
+def test_some_tokens_without_positions_are_some_of_the_content():
+    content = draw(2, 3, 4, 5)
+    some = Tokens(content=jnp.asarray(content)).at(np.array([[7, 2]]))
+    np.testing.assert_array_equal(some.content, content.reshape(2, 12, 5)[:, [7, 2]])
+
+
+def test_tokens_may_be_nothing_but_their_place():
+    tokens = some_tokens(0, batch=1)
+    assert tokens.num_channels == 10 and tokens.num_tokens == 12
+    np.testing.assert_array_equal(tokens.dense()[0], tokens.dense_positions())
+    indices = np.array([4, 11, 0])
+    np.testing.assert_array_equal(tokens.positions_at(indices), tokens.dense()[0, indices])

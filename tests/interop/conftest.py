@@ -11,9 +11,13 @@ from perceiver_jax.models import (
     ClassificationDecoderConfig,
     ImageEncoderConfig,
     MeanPoolDecoderConfig,
+    OpticalFlowDecoderConfig,
+    OpticalFlowEncoderConfig,
     PerceiverConfig,
     TextDecoderConfig,
     TextEncoderConfig,
+    VideoDecoderConfig,
+    VideoEncoderConfig,
     ar_rotary,
 )
 from perceiver_jax.models.release import Release
@@ -34,7 +38,7 @@ CAUSAL_CARD = ModelCard(
     origin="a test",
     licence="MIT",
 )
-MUSIC_CARD = ModelCard(origin="a test", licence="MIT")
+MUSIC_CARD = FLOW_CARD = ModelCard(origin="a test", licence="MIT")
 NUM_BYTES = 262
 MUSIC = {"vocab_size": 389, "output_norm": True, "output_bias": False, "abs_pos_emb": False}
 """What models of music have otherwise than those of bytes."""
@@ -93,6 +97,28 @@ def pooled():
     )
 
 
+def flow_model(activation="gelu_tanh", decoder=None, **encoder):
+    """64 channels of a pixel, 64 bands and a decoder as Hugging Face's class has, and else tiny."""
+    fields = {
+        "image_shape": (4, 5),
+        "num_cross_attention_heads": 1,
+        "num_self_attention_heads": 2,
+        "num_self_attention_layers_per_block": 2,
+        "activation": activation,
+    }
+    usual = {
+        "num_cross_attention_heads": 1,
+        "num_cross_attention_qk_channels": 8,
+        "activation": activation,
+    }
+    return PerceiverConfig(
+        encoder=OpticalFlowEncoderConfig(**(fields | encoder)),
+        decoder=OpticalFlowDecoderConfig(**(usual | (decoder or {}))),
+        num_latents=4,
+        num_latent_channels=8,
+    )
+
+
 def text_encoder(**fields):
     """Of bytes, with the settings that all formats but lucidrains' have."""
     usual = {
@@ -143,6 +169,37 @@ def text_classifier(activation="gelu", decoder=None, **encoder):
         decoder=ClassificationDecoderConfig(**(usual | (decoder or {}))),
         num_latents=4,
         num_latent_channels=16,
+    )
+
+
+def video_autoencoder(activation="gelu_tanh", decoder=None, **encoder):
+    """Frequencies as Hugging Face's class has them, and else tiny."""
+    fields = {
+        "video_shape": (2, 8, 12, 3),
+        "patch_size": 4,
+        "num_samples": 12,
+        "samples_per_patch": 3,
+        "num_classes": 3,
+        "video_max_resolution": (2.0, 3.0, 3.0),
+        "num_cross_attention_heads": 1,
+        "num_self_attention_heads": 2,
+        "num_self_attention_layers_per_block": 2,
+        "num_self_attention_blocks": 2,
+        "activation": activation,
+    }
+    usual = {
+        "num_label_query_channels": 5,
+        "num_output_channels": 6,
+        "num_cross_attention_heads": 1,
+        "num_cross_attention_qk_channels": 8,
+        "query_positions": "half_open",
+        "activation": activation,
+    }
+    return PerceiverConfig(
+        encoder=VideoEncoderConfig(**(fields | encoder)),
+        decoder=VideoDecoderConfig(**(usual | (decoder or {}))),
+        num_latents=4,
+        num_latent_channels=8,
     )
 
 
@@ -215,6 +272,8 @@ def card_of(config):
     """What is known of a model that takes such inputs."""
     if isinstance(config, CausalSequenceConfig):
         return CAUSAL_CARD if config.vocab_size == NUM_BYTES else MUSIC_CARD
+    if isinstance(config.encoder, OpticalFlowEncoderConfig):
+        return FLOW_CARD
     return TEXT_CARD if isinstance(config.encoder, TextEncoderConfig) else CARD
 
 

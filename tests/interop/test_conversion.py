@@ -24,6 +24,7 @@ from tests.interop.conftest import (
     causal_model,
     classifier,
     deepmind_causal_model,
+    flow_model,
     language_model,
     pooled,
     text_classifier,
@@ -79,6 +80,8 @@ CHAINS = {
     "bytes, causal": (causal_model(), ["krasserm", "ours"]),
     "music": (causal_model(**MUSIC), ["krasserm", "ours"]),
     "bytes with markers, causal": (deepmind_causal_model(), ["deepmind", "ours"]),
+    "flow, tanh": (flow_model(), ["deepmind", "huggingface", "ours"]),
+    "flow, exact": (flow_model("gelu"), ["krasserm", "huggingface", "ours"]),
     "twelve layers": (
         language_model(num_self_attention_layers_per_block=12, num_self_attention_blocks=1),
         ["deepmind", "huggingface"],

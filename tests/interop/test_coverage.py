@@ -24,10 +24,12 @@ from tests.interop.conftest import (
     TABLE,
     causal_model,
     deepmind_causal_model,
+    flow_model,
     language_model,
     parts,
     schedule,
     text_classifier,
+    video_autoencoder,
 )
 
 SMALL = {"image_shape": (8, 8, 3), "num_self_attention_layers_per_block": 2}
@@ -76,6 +78,8 @@ EXPRESSIBLE = {
         "language model": models.language_perceiver(),
         "text classifier": text_classifier(),
         "causal model": models.causal_bytes(),
+        "optical flow": models.optical_flow_perceiver(),
+        "clips": models.video_perceiver(),
     },
     "krasserm": {
         "published": exact_gelu(models.imagenet_fourier()),
@@ -99,6 +103,17 @@ EXPRESSIBLE = {
         "music, published": models.symbolic_audio_giantmidi(),
         "music, twelve layers": causal_model(**MUSIC, num_self_attention_layers=12),
         "causal model, turned as said": causal_model(rotary_fraction=0.5),
+        "optical flow, published": exact_gelu(models.optical_flow_perceiver()),
+        "optical flow, other channels, repeated": flow_model(
+            "gelu",
+            {"cross_attention_residual": True, "rescale_factor": 30.0},
+            num_patch_hidden_channels=7,
+            num_frequency_bands=3,
+            num_cross_attention_qk_channels=6,
+            num_cross_attention_layers=2,
+            num_self_attention_blocks=3,
+            first_self_attention_block_shared=False,
+        ),
     },
     "huggingface": {
         "fourier": models.imagenet_fourier(),
@@ -110,6 +125,16 @@ EXPRESSIBLE = {
         "language model, twelve layers": language_model(**TWELVE_LAYERS),
         "text classifier": text_classifier(),
         "text classifier, twelve layers": text_classifier(**TWELVE_LAYERS),
+        "clips, published": models.video_perceiver(),
+        "clips, exact GELU": video_autoencoder("gelu", **TWELVE_LAYERS),
+        "clips, channels of the queries": video_autoencoder(
+            decoder={"num_cross_attention_qk_channels": None}, num_cross_attention_qk_channels=8
+        ),
+        "optical flow, published": models.optical_flow_perceiver(),
+        "optical flow, exact GELU": flow_model("gelu", **TWELVE_LAYERS),
+        "optical flow, channels of a query": flow_model(
+            decoder={"num_cross_attention_qk_channels": None}, num_cross_attention_qk_channels=8
+        ),
     },
     "deepmind": {
         "fourier": models.imagenet_fourier(),
@@ -126,6 +151,18 @@ EXPRESSIBLE = {
             num_cross_attention_v_channels=None,
             num_self_attention_qk_channels=None,
             num_self_attention_v_channels=None,
+        ),
+        "optical flow": models.optical_flow_perceiver(),
+        "optical flow, other channels": flow_model(
+            decoder={"num_cross_attention_qk_channels": None, "flow_scale": 3.0},
+            max_resolution=(9.0, 7.0),
+            num_patch_hidden_channels=7,
+            **TWELVE_LAYERS,
+        ),
+        "clips": models.video_perceiver(),
+        "clips, twelve layers": video_autoencoder(**TWELVE_LAYERS),
+        "clips, label shown, small patches": video_autoencoder(
+            patch_size=2, label_mask_rate=0.0, num_audio_frequency_bands=3, min_padding_size=1
         ),
         "copy task": models.ar_copy(131_072),
         "pixels": models.ar_imagenet64(),
@@ -239,6 +276,24 @@ def test_settings_survive_translation(name, case):
         ("krasserm", model(qkv_bias=False), "encoder.qkv_bias=False"),
         ("krasserm", model(ClassificationDecoderConfig(output_queries="zeros")), "output_queries"),
         ("krasserm", model(ClassificationDecoderConfig(cross_attention_mlp=False)), "mlp"),
+        ("krasserm", flow_model("gelu", {"flow_scale": 1.0}), "flow_scale=1.0 instead of 20.0"),
+        ("krasserm", flow_model("gelu", max_resolution=(9.0, 9.0)), "max_resolution"),
+        ("huggingface", flow_model(decoder={"flow_scale": 1.0}), "flow_scale=1.0 instead of 20.0"),
+        ("huggingface", flow_model(decoder={"rescale_factor": 1.0}), "rescale_factor=1.0"),
+        (
+            "huggingface",
+            flow_model(decoder={"num_cross_attention_qk_channels": None}),
+            "decoder.num_cross_attention_qk_channels=322 instead of 8",
+        ),
+        ("huggingface", flow_model(decoder={"cross_attention_residual": True}), "residual=True"),
+        ("huggingface", flow_model(max_resolution=(9.0, 9.0)), "(9.0, 9.0) instead of (4.0, 5.0)"),
+        ("huggingface", flow_model(num_patch_hidden_channels=8), "hidden_channels=8 instead of 64"),
+        ("deepmind", flow_model("gelu"), "encoder.activation='gelu'"),
+        (
+            "deepmind",
+            flow_model(decoder={"cross_attention_widening_factor": 2}),
+            "decoder.cross_attention_widening_factor=2 instead of 1",
+        ),
         ("krasserm", deepmind_causal_model(), "initial_queries='linear' instead of 'inputs'"),
         ("deepmind", causal_model(), "tied_logits=True instead of False"),
         (

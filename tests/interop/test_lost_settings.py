@@ -17,11 +17,13 @@ from tests.interop.conftest import (
     causal_model,
     classifier,
     deepmind_causal_model,
+    flow_model,
     language_model,
     parts,
     pooled,
     schedule,
     text_classifier,
+    video_autoencoder,
 )
 
 NOT_THE_FUNCTION = {
@@ -33,6 +35,7 @@ NOT_THE_FUNCTION = {
     "unroll",
     "position_table",
     "zero_logits",
+    "output_init_scale",
 }
 """Fields that say how a model starts or how it is compiled."""
 WITHOUT_EFFECT = {
@@ -57,6 +60,11 @@ TINY = {
     ),
     "krasserm, language model": language_model("gelu"),
     "krasserm, text classifier": text_classifier(),
+    "krasserm, optical flow": flow_model("gelu"),
+    "huggingface, optical flow": flow_model(num_self_attention_blocks=2),
+    "deepmind, optical flow": flow_model(num_self_attention_blocks=2),
+    "huggingface, clips": video_autoencoder(num_self_attention_blocks=2),
+    "deepmind, clips": video_autoencoder(num_self_attention_blocks=2),
     "krasserm, causal model": causal_model(),
     "lucidrains, causal model": lucidrains.config(LUCIDRAINS_AR),
     "deepmind, causal model": deepmind_causal_model(),
@@ -78,7 +86,7 @@ def changes(half):
             float: [value + 0.25] if isinstance(value, float) else [],
             str: "gelu gelu_tanh zero uniform bfloat16 lucidrains zeros inputs".split(),
             type(None): [16, 0.25, (9.0, 9.0)],
-            tuple: [(0,), (9.0, 9.0), (8, 8, 1), (6, 10, 3)],
+            tuple: [(0,), (9.0, 9.0), (8, 8, 1), (6, 10, 3), (6, 10)],
         }[type(value)]
         for option in options:
             with contextlib.suppress(ValueError, TypeError):

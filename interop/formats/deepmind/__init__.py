@@ -1,4 +1,4 @@
-"""DeepMind's models (Haiku): three of ImageNet, the masked language model, and Perceiver AR."""
+"""DeepMind's models (Haiku): ImageNet, masked language model, optical flow, clips, Perceiver AR."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -13,7 +13,13 @@ import numpy as np
 
 from interop.files import FileError, haiku, npz
 from interop.foreign import Foreign
-from interop.formats.deepmind import imagenet, language_model, perceiver_ar
+from interop.formats.deepmind import (
+    imagenet,
+    language_model,
+    optical_flow,
+    perceiver_ar,
+    video_autoencoder,
+)
 from interop.formats.deepmind.kinds import FAMILIES, WHOSE
 from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
@@ -25,6 +31,15 @@ from perceiver_jax.models import AnyModelConfig, skeleton
 
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
+FRAMES = f"{optical_flow.PROJECTION}/w"
+"""A tensor that only models of two frames have."""
+BARE = {
+    language_model.EMBEDDING,
+    perceiver_ar.EMBEDDING,
+    FRAMES,
+    video_autoencoder.MASK_TOKEN,
+}
+"""Tensors of the models that were released without a state around their parameters."""
 
 
 def read(source: Path) -> Foreign:
@@ -51,7 +66,7 @@ def read(source: Path) -> Foreign:
 
 def _input(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """How a picture or a text becomes the input of a model with these arrays."""
-    if perceiver_ar.EMBEDDING in arrays:
+    if {perceiver_ar.EMBEDDING, FRAMES, video_autoencoder.MASK_TOKEN} & arrays.keys():
         return {}
     embedding = arrays.get(language_model.EMBEDDING)
     if embedding is None:
@@ -84,9 +99,8 @@ def write(destination: Path, foreign: Foreign) -> None:
     Raises:
         FileError: the name has another ending.
     """
-    bare = {language_model.EMBEDDING, perceiver_ar.EMBEDDING} & foreign.arrays.keys()
     if destination.suffix in (".pystate", ".pickle"):
-        haiku.write(destination, foreign.arrays, bare=bool(bare))
+        haiku.write(destination, foreign.arrays, bare=not BARE.isdisjoint(foreign.arrays))
     elif destination.suffix == ".npz":
         npz.write(destination, foreign.arrays)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 from interop.formats.channels import num_input_channels
 from interop.formats.deepmind import encoders
 from interop.formats.deepmind.encoders import refuse
+from interop.formats.deepmind.fourier import fourier_arguments, fourier_fields
 from interop.formats.deepmind.layers import conv_stem, cross_layer, encoder_rows, linear
 from interop.formats.settings import check_settings, classifier_halves, layer_settings
 from interop.ops import RESHAPE
@@ -84,7 +85,7 @@ def _preprocessor_fields(left: dict[str, Any]) -> dict[str, Any]:
         "conv2d_use_batchnorm": (left.pop("conv2d_use_batchnorm", True), True),
     }
     check_settings("perceiver_jax.models.ImageEncoderConfig", expected)
-    positions = _learned_positions(left) if kind == "conv1x1" else _fourier_positions(left)
+    positions = _learned_positions(left) if kind == "conv1x1" else fourier_fields(left)
     refuse("input_preprocessor", left)
     return {
         "preprocessing": kind,
@@ -101,28 +102,6 @@ def _learned_positions(left: dict[str, Any]) -> dict[str, Any]:
         "num_projected_position_channels": left.pop("project_pos_dim"),
     }
     refuse("trainable_position_encoding_kwargs", table)
-    return fields
-
-
-def _fourier_positions(left: dict[str, Any]) -> dict[str, Any]:
-    features = dict(left.pop("fourier_position_encoding_kwargs"))
-    if not features.get("num_bands"):
-        raise UserError(
-            "num_bands=0 gives bare coordinates, which this library does not know; its "
-            "num_frequency_bands=0 leaves positions out"
-        )
-    resolution = features.pop("max_resolution", None)
-    fields = {
-        "num_frequency_bands": features.pop("num_bands"),
-        "max_resolution": None if resolution is None else tuple(map(float, resolution)),
-    }
-    expected = {
-        "concat_pos": (features.pop("concat_pos", True), True),
-        "sine_only": (features.pop("sine_only", False), False),
-        "project_pos_dim": (left.pop("project_pos_dim", -1), -1),
-    }
-    check_settings("perceiver_jax.models.ImageEncoderConfig", expected)
-    refuse("fourier_position_encoding_kwargs", features)
     return fields
 
 
@@ -189,13 +168,7 @@ def _preprocessor_arguments(encoder: ImageEncoderConfig) -> dict[str, Any]:
             "trainable_position_encoding_kwargs": {"num_channels": num_channels},
             "project_pos_dim": encoder.num_projected_position_channels or num_channels,
         }
-    resolution = encoder.max_resolution
-    return arguments | {
-        "fourier_position_encoding_kwargs": {
-            "num_bands": encoder.num_frequency_bands,
-            "max_resolution": None if resolution is None else list(resolution),
-        }
-    }
+    return arguments | {"fourier_position_encoding_kwargs": fourier_arguments(encoder)}
 
 
 def requirements(config: PerceiverConfig) -> dict[str, tuple[Any, Any]]:

@@ -16,14 +16,14 @@ BATCH_NORM_DECAY = 0.9
 ENCODER = "params/perceiver_encoder/~"
 
 
-def encoder_rows(num_layers: int) -> list[Row]:
-    """A `PerceiverEncoder`."""
+def encoder_rows(num_layers: int, theirs: str = ENCODER) -> list[Row]:
+    """A `PerceiverEncoder`, whose modules are below this name."""
     result = [
-        row("encoder/latents", f"{ENCODER}/trainable_position_encoding/pos_embs"),
-        *cross_layer("encoder/cross_attention/0", f"{ENCODER}/cross_attention"),
+        row("encoder/latents", f"{theirs}/trainable_position_encoding/pos_embs"),
+        *cross_layer("encoder/cross_attention/0", f"{theirs}/cross_attention"),
     ]
     for i in range(num_layers):
-        result += self_layer(f"encoder/block/0/layer/{i}", f"{ENCODER}/{nth('self_attention', i)}")
+        result += self_layer(f"encoder/block/0/layer/{i}", f"{theirs}/{nth('self_attention', i)}")
     return result
 
 

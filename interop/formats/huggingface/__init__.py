@@ -1,4 +1,4 @@
-"""Hugging Face transformers (PyTorch): image classifiers, masked language model, text classifier.
+"""Hugging Face transformers (PyTorch): images, texts, optical flow and clips.
 
 - Much stands in their code and not in `config.json`: `requirements` lists it.
 - `hidden_act` is exact GELU unless said; attention is uniform where everything is masked.
@@ -15,7 +15,7 @@ from interop.formats.huggingface.kinds import FAMILIES, WHOSE
 from interop.rows import Row
 from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 
-__all__ = ["WHOSE", "config", "read", "requirements", "rows", "settings", "write"]
+__all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
 
 
 def config(settings: Mapping[str, Any]) -> PerceiverConfig:
@@ -45,6 +45,11 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
         ConfigError: they have no such kind of model.
     """
     return family_of(config, FAMILIES, WHOSE).requirements(config)
+
+
+def notes(config: AnyModelConfig) -> tuple[str, ...]:
+    """What their classes do otherwise and no setting tells."""
+    return getattr(family_of(config, FAMILIES, WHOSE), "NOTES", ())
 
 
 def rows(config: AnyModelConfig) -> list[Row]:

@@ -12,6 +12,7 @@ from interop.formats import hub_folder
 from interop.formats.channels import nearest_channels
 from interop.formats.settings import layer_settings
 from perceiver_jax.config import ConfigError, suggestion
+from perceiver_jax.core import DecoderConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.models import PerceiverConfig
 
@@ -43,20 +44,18 @@ DEFAULTS: dict[str, Any] = {
     "vocab_size": 262,
     "max_position_embeddings": 2048,
     "image_size": 56,
+    "train_size": [368, 496],
+    "num_frames": 16,
+    "audio_samples_per_frame": 1920,
+    "samples_per_patch": 16,
+    "output_shape": [1, 16, 224, 224],
+    "output_num_channels": 512,
+    "_label_trainable_num_channels": 1024,
     "num_labels": 2,
 }
 """What their config class takes for settings that `config.json` does not have."""
-OTHER_MODELS = (
-    "_label_trainable_num_channels",
-    "audio_samples_per_frame",
-    "layer_norm_eps",
-    "num_frames",
-    "output_num_channels",
-    "output_shape",
-    "samples_per_patch",
-    "train_size",
-)
-"""Settings of their config class that no model here reads, or no model at all."""
+UNREAD = ("layer_norm_eps",)
+"""Settings of their config class that none of their models reads."""
 OURS = ("image_shape", *hub_folder.PROVENANCE)
 """Settings that are not theirs; their code ignores them."""
 GENERIC = (
@@ -160,7 +159,7 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a setting is unknown, or has an unknown value.
     """
     for name, value in settings.items():
-        if name not in (*DEFAULTS, *OURS, *OTHER_MODELS, *GENERIC):
+        if name not in (*DEFAULTS, *OURS, *UNREAD, *GENERIC):
             # Empty, it prunes nothing.
             if name == "pruned_heads" and not value:
                 continue
@@ -221,15 +220,18 @@ def encoder_fields(
     }
 
 
-def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[str, Any]:
+def encoder_settings(
+    config: PerceiverConfig, num_input_channels: int, decoder: DecoderConfig | None = None
+) -> dict[str, Any]:
     """What a `config.json` says of latents and encoder; the inverse of `encoder_fields`.
 
     Args:
         config: ours.
         num_input_channels: channels of a token, position included.
+        decoder: as of `nearest_channels`.
     """
     encoder = config.encoder
-    channels = nearest_channels(config, num_input_channels)
+    channels = nearest_channels(config, num_input_channels, decoder)
     normal = encoder.init_method == "normal" and encoder.init_scale is not None
     return {
         "num_latents": config.num_latents,
@@ -254,13 +256,14 @@ def encoder_settings(config: PerceiverConfig, num_input_channels: int) -> dict[s
 
 
 def encoder_requirements(
-    config: PerceiverConfig, num_input_channels: int
+    config: PerceiverConfig, num_input_channels: int, decoder: DecoderConfig | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Settings of encoders that no `config.json` can choose, as (value, the one it has to be).
 
     Args:
         config: ours.
         num_input_channels: channels of a token, position included.
+        decoder: as of `nearest_channels`; its channels are then among the settings.
     """
     encoder, num_blocks = config.encoder, config.encoder.num_self_attention_blocks
     shared = encoder.first_self_attention_block_shared or num_blocks == 1
@@ -278,7 +281,7 @@ def encoder_requirements(
             f"encoder.{name}": (number, number if config.num_latent_channels % number == 0 else 1)
             for name, number in heads.items()
         },
-        **nearest_channels(config, num_input_channels).pairs,
+        **nearest_channels(config, num_input_channels, decoder).pairs,
     }
 
 

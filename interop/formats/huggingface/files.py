@@ -1,12 +1,13 @@
 """Their folders: `config.json`, weights, and what makes pictures and texts the models' input."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from interop.files import FileError
 from interop.foreign import Foreign
 from interop.formats import hub_folder
+from interop.formats.huggingface import optical_flow, video_autoencoder
 from interop.formats.huggingface.config_json import DEFAULTS, complete_settings
 from interop.formats.huggingface.kinds import FAMILIES
 from perceiver_jax.card import TextPreprocessing
@@ -18,6 +19,7 @@ CLASSES_OF_TEXTS = [
     if {MaskedLanguageModel, TextClassifier} & set(family.MODELS)
     for name in family.CLASSES
 ]
+CLASSES_OF_FRAMES = (*optical_flow.CLASSES, *video_autoencoder.CLASSES)
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
 
@@ -31,7 +33,8 @@ def read(source: Path) -> Foreign:
     Raises:
         FileError: something is missing or damaged.
     """
-    contents = hub_folder.read(source)
+    num_channels = None if _is_of(hub_folder.config(source), CLASSES_OF_FRAMES) else 3
+    contents = hub_folder.read(source, num_channels)
     text, files = (contents.text, contents.files) if _takes_texts(contents.config) else (None, {})
     vocab_size = contents.config.get("vocab_size", DEFAULTS["vocab_size"])
     if text is None and _takes_texts(contents.config) and vocab_size == NUM_BYTES:
@@ -48,10 +51,12 @@ def read(source: Path) -> Foreign:
 
 
 def _takes_texts(settings: Mapping[str, Any]) -> bool:
+    return _is_of(settings, CLASSES_OF_TEXTS)
+
+
+def _is_of(settings: Mapping[str, Any], classes: Sequence[str]) -> bool:
     architectures = settings.get("architectures")
-    return isinstance(architectures, list) and any(
-        name in CLASSES_OF_TEXTS for name in architectures
-    )
+    return isinstance(architectures, list) and any(name in classes for name in architectures)
 
 
 def write(destination: Path, foreign: Foreign) -> None:

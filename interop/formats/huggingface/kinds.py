@@ -3,8 +3,16 @@
 from interop.formats.huggingface import (
     image_classifier,
     masked_language_model,
+    optical_flow,
     sequence_classifier,
+    video_autoencoder,
 )
 
 WHOSE = "Hugging Face's code"
-FAMILIES = (image_classifier, masked_language_model, sequence_classifier)
+FAMILIES = (
+    image_classifier,
+    masked_language_model,
+    sequence_classifier,
+    optical_flow,
+    video_autoencoder,
+)

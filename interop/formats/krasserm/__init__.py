@@ -1,4 +1,4 @@
-"""krasserm/perceiver-io 0.11 (PyTorch): classifiers of images and texts, language models, music.
+"""krasserm/perceiver-io 0.11 (PyTorch): classifiers, language models, music, optical flow.
 
 - One module for each family, most made of the same halves and all of the same layers; `kinds`
   chooses.

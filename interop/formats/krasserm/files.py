@@ -95,7 +95,9 @@ def _read_folder(folder: Path) -> Foreign:
             f"{folder / hub_folder.CONFIG} has model_type '{kind}', which is not supported; "
             f"of {WHOSE}, {', '.join(known)} are"
         )
-    *_, num_channels = settings.get("encoder", {}).get("image_shape", (224, 224, 3))
+    image_shape = settings.get("encoder", {}).get("image_shape", (224, 224, 3))
+    # Frames have no channels in their shape; their preprocessing is in no file.
+    num_channels = image_shape[2] if len(image_shape) > 2 else None
     contents = hub_folder.read(folder, num_channels, between=stand_between(settings))
     return Foreign(
         arrays=_unwrapped(contents.arrays),

@@ -14,6 +14,7 @@ from perceiver_jax.models import (
     ClassificationDecoderConfig,
     ImageClassifier,
     ImageEncoderConfig,
+    OpticalFlowEncoderConfig,
     PerceiverConfig,
 )
 from perceiver_jax.models.perceiver_config import check_half
@@ -23,8 +24,9 @@ HUB_CLASSES = (("perceiver-io-image-classifier", "PerceiverImageClassifier"),)
 MODELS = (ImageClassifier,)
 ENCODER_FIELDS = (*halves.ENCODER_FIELDS, "image_shape", "num_frequency_bands")
 DECODER_FIELDS = halves.CLASSIFICATION_DECODER_FIELDS
-BUFFER_TOLERANCE = 1e-4
-"""The reference computes its Fourier features in float32: sines of angles up to 350 rad."""
+BUFFER = "0.input_adapter.position_encoding.position_encoding"
+BUFFER_TOLERANCE = 2e-4
+"""The reference computes its Fourier features in float32: sines of angles up to 780 rad."""
 FIELDS = halves.paths(ENCODER_FIELDS, DECODER_FIELDS)
 
 
@@ -35,11 +37,7 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
         ConfigError: a setting that the reference's image classifier does not have.
     """
     given = halves.parse(hyperparameters, "an image classifier", ENCODER_FIELDS, DECODER_FIELDS)
-    if given.encoder.get("num_frequency_bands") == 0:
-        raise ConfigError(
-            "num_frequency_bands=0 gives bare coordinates there, which this library does not know; "
-            "its own num_frequency_bands=0 leaves positions out"
-        )
+    check_frequencies(given.encoder)
     # The reference's image classifier has one query, whatever this setting says.
     decoder = given.decoder | {"num_output_queries": 1}
     return PerceiverConfig(
@@ -47,6 +45,15 @@ def config(hyperparameters: Mapping[str, Any]) -> PerceiverConfig:
         decoder=from_dict(ClassificationDecoderConfig, decoder, "config.decoder"),
         **given.latents,
     )
+
+
+def check_frequencies(encoder: Mapping[str, Any]) -> None:
+    """Raises a ConfigError for positions that this library does not have."""
+    if encoder.get("num_frequency_bands") == 0:
+        raise ConfigError(
+            "num_frequency_bands=0 gives bare coordinates there, which this library does not know; "
+            "its own num_frequency_bands=0 leaves positions out"
+        )
 
 
 def settings(config: PerceiverConfig) -> dict[str, Any]:
@@ -91,18 +98,18 @@ def rows(config: PerceiverConfig) -> list[Row]:
     return table(
         [
             *layers.encoder_rows(encoder),
-            fourier_buffer(encoder, "0.input_adapter.position_encoding.position_encoding"),
+            fourier_buffer(encoder, BUFFER),
             *layers.decoder_rows(decoder),
             *layers.prediction_rows(),
         ]
     )
 
 
-def fourier_buffer(encoder: ImageEncoderConfig, theirs: str) -> Row:
+def fourier_buffer(encoder: ImageEncoderConfig | OpticalFlowEncoderConfig, theirs: str) -> Row:
     """The table of position features, which the state dict holds."""
 
     def features(ours: Arrays) -> np.ndarray:
-        grid = encoder.image_shape[:-1]
+        grid = encoder.image_shape[:2]
         axes = np.meshgrid(*[linear_positions(size) for size in grid], indexing="ij")
         positions = np.stack([axis.ravel() for axis in axes], axis=-1)
         table = fourier_features(

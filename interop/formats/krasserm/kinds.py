@@ -9,13 +9,20 @@ from interop.formats.krasserm import (
     causal_sequence_model,
     image_classifier,
     masked_language_model,
+    optical_flow,
     text_classifier,
 )
 from interop.formats.krasserm.halves import given
 from perceiver_jax.models import AnyModelConfig
 
 WHOSE = "krasserm's perceiver-io"
-FAMILIES = (image_classifier, masked_language_model, text_classifier, causal_sequence_model)
+FAMILIES = (
+    image_classifier,
+    masked_language_model,
+    text_classifier,
+    causal_sequence_model,
+    optical_flow,
+)
 """What this package knows of; settings that could be those of several are read as the first's."""
 
 

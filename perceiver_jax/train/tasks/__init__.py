@@ -6,6 +6,7 @@ from perceiver_jax.train.tasks.image_classification import ImageClassification
 from perceiver_jax.train.tasks.masked_language_modelling import MaskedLanguageModelling
 from perceiver_jax.train.tasks.optical_flow import OpticalFlowEstimation
 from perceiver_jax.train.tasks.text_classification import TextClassification
+from perceiver_jax.train.tasks.video_autoencoding import VideoAutoencoding
 
 __all__ = [
     "AnyTask",
@@ -16,6 +17,7 @@ __all__ = [
     "OpticalFlowEstimation",
     "Task",
     "TextClassification",
+    "VideoAutoencoding",
 ]
 
 AnyTask = (
@@ -24,5 +26,6 @@ AnyTask = (
     | TextClassification
     | CausalModelling
     | OpticalFlowEstimation
+    | VideoAutoencoding
 )
 """Tasks that an experiment can have; a new task is added to this union."""

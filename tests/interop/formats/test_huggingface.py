@@ -122,7 +122,7 @@ def test_images_of_another_size_are_kept(architecture):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"architectures": ["PerceiverForOpticalFlow"]}, "it takes one of PerceiverForImage"),
+        ({"architectures": ["PerceiverModel"]}, "it takes one of PerceiverForImage"),
         ({"architectures": None}, "architectures=None; it takes one of"),
         ({"architectures": 5}, "architectures=5; it takes one of"),
         ({"architectures": [{}]}, "it takes one of"),

