@@ -11,7 +11,7 @@ from perceiver_jax.adapters.image import (
     PatchImageInputAdapter,
 )
 from perceiver_jax.adapters.label import LabelHead, LabelInputAdapter
-from perceiver_jax.adapters.multimodal import MultimodalInputAdapter, MultimodalOutputAdapter
+from perceiver_jax.adapters.multimodal import MultimodalHeads, MultimodalInputAdapter
 from perceiver_jax.adapters.optical_flow import (
     OpticalFlowInputAdapter,
     OpticalFlowOutputAdapter,
@@ -36,8 +36,8 @@ __all__ = [
     "LabelInputAdapter",
     "LearnedImageInputAdapter",
     "LinearLogits",
+    "MultimodalHeads",
     "MultimodalInputAdapter",
-    "MultimodalOutputAdapter",
     "OpticalFlowInputAdapter",
     "OpticalFlowOutputAdapter",
     "OutputAdapter",

@@ -2,7 +2,7 @@
 
 - An adapter announces its channels when it is built, so that a model is built without seeing data.
 - An input adapter hands over `Tokens`, not a dense array: see `core.tokens`.
-- Output queries may be learned, made of the tokens (optical flow, multimodal), or absent, in which
+- Output queries may be learned, made of the tokens (optical flow), or absent, in which
   case the caller gives them.
 """
 

@@ -166,7 +166,7 @@ class ModalityOutput(nnx.Module):
         return filled_up(self.head.queries(), self.padding[...])
 
 
-class MultimodalOutputAdapter(nnx.Module):
+class MultimodalHeads(nnx.Module):
     """Queries of several modalities for one cross-attention, and what becomes of the answers.
 
     Args:
@@ -178,11 +178,8 @@ class MultimodalOutputAdapter(nnx.Module):
 
     Source: deepmind `MultimodalDecoder` with a `BasicDecoder`, and `MultimodalPostprocessor`.
     Differs: modalities are asked one after the other, which changes nothing: queries do not see
-    each other.
+    each other. So this is no `OutputAdapter`: the model asks for `queries` and `finish` by name.
     """
-
-    pointwise = True
-    tied = False
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from flax import nnx
 
 from perceiver_jax.adapters import (
     LabelHead,
-    MultimodalOutputAdapter,
+    MultimodalHeads,
     VideoHead,
     WaveformHead,
 )
@@ -52,7 +52,7 @@ def video_decoder(
 ) -> PerceiverDecoder:
     """The decoder that the config describes, of clips as the encoder takes them."""
     num_features = config.num_output_channels
-    adapter = MultimodalOutputAdapter(
+    adapter = MultimodalHeads(
         {
             "image": VideoHead(
                 video_shape=encoder.video_shape,

@@ -7,8 +7,8 @@ from flax import nnx
 from perceiver_jax.adapters import (
     LabelHead,
     LabelInputAdapter,
+    MultimodalHeads,
     MultimodalInputAdapter,
-    MultimodalOutputAdapter,
     VideoHead,
     WaveformHead,
     WaveformInputAdapter,
@@ -159,7 +159,7 @@ def output_adapter(random_model, **fields):
             "audio": WaveformHead(**SOUND, **FEATURES, rngs=rngs),
             "label": LabelHead(num_classes=7, num_query_channels=4, **FEATURES, rngs=rngs),
         }
-        return MultimodalOutputAdapter(heads, **FEATURES, **fields, rngs=rngs)
+        return MultimodalHeads(heads, **FEATURES, **fields, rngs=rngs)
 
     return random_model(build)
 

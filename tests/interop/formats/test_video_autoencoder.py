@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -251,6 +252,23 @@ def test_from_deepmind_by_way_of_hugging_face_and_back(tmp_path, without_labels,
         assert found.card.preprocessing is None and found.card.text is None
     assert from_deepmind.config == back.config
     assert json.loads(first.with_suffix(".json").read_text())["task"] == "video_autoencoding"
+
+
+def test_deepminds_pickle_is_bare(tmp_path, without_labels):
+    """Modules at the top, without a state beside them, as the file was released."""
+    export_weights(without_labels(video_autoencoder()), "deepmind", tmp_path / "x.pystate")
+    tree = pickle.loads((tmp_path / "x.pystate").read_bytes())
+    assert "multimodal_preprocessor/label_mask_token" in tree and "params" not in tree
+
+
+def test_a_decoder_as_wide_as_its_queries_is_expressed():
+    """387 channels of a query, which are not the 393 of a token."""
+    decoder = {"num_cross_attention_qk_channels": 387}
+    config = video_autoencoder(decoder=decoder, num_cross_attention_qk_channels=8)
+    assert huggingface.settings(config)["cross_attention_shape_for_attention"] == "q"
+    with pytest.raises(UserError, match="decoder.num_cross_attention_qk_channels=393 instead of"):
+        decoder["num_cross_attention_qk_channels"] = 393
+        huggingface.rows(video_autoencoder(decoder=decoder, num_cross_attention_qk_channels=8))
 
 
 def test_names_of_classes_travel_to_hugging_face(tmp_path, released):
