@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from perceiver_jax.errors import UserError
 
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 WRITTEN = ".mp4"
 """Ending of videos that are written."""
 FLOWS = (".flo", ".npy", ".png", ".pfm")
@@ -23,6 +23,7 @@ def optical_flow(options: argparse.Namespace) -> None:
     from perceiver_jax.pretrained import open_source
 
     pairs = open_pairs(options.input)
+    check_not_read(options.out, options.input)
     write = writer(options.out, pairs, side_by_side=options.side_by_side)
     estimate = OpticalFlowEstimation(
         open_source(options.source), batch_size=options.batch_size, min_overlap=options.min_overlap
@@ -50,6 +51,7 @@ def reconstruct(options: argparse.Namespace) -> None:
     if options.out.resolve() == options.video.resolve():
         raise UserError(f"{options.out} is the video that is read; choose another name")
     pipeline = VideoReconstruction(open_source(options.source))
+    check_length(options.video, options.start, options.num_clips, pipeline.clip_seconds)
     clips = list(
         with_progress(
             pipeline(
@@ -75,6 +77,20 @@ def reconstruct(options: argparse.Namespace) -> None:
         print(f"clip {i + 1}" + ("" if clip.has_sound else ", which has no sound"))
         for label, probability in clip.guesses:
             print(f"  {probability:7.2%}  {label}")
+
+
+def check_length(path: Path, start_s: float, num_clips: int, clip_seconds: float) -> None:
+    """Raises a UserError where a video is shorter than the clips that are wanted of it."""
+    from perceiver_jax.data.video import probe
+
+    length = probe(path).seconds
+    # A frame's time may be rounded.
+    most = int((length - start_s) / clip_seconds + 0.05)
+    if num_clips > max(most, 0):
+        raise UserError(
+            f"{path} is {length:.2f} s long; from --start={start_s:g} on that is enough for "
+            f"{max(most, 0)} clips of {clip_seconds:.2f} s, not for --num-clips={num_clips}"
+        )
 
 
 class Pairs:
@@ -107,48 +123,87 @@ def open_pairs(paths: Sequence[Path]) -> Pairs:
     Raises:
         UserError: they are none of these, or fewer than two.
     """
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"there is no file or folder {path}")
     if len(paths) == 1 and not paths[0].is_dir():
         return _of_video(paths[0])
     files = _pictures(paths[0]) if len(paths) == 1 else list(paths)
-    if len(paths) > 2:
+    if len(paths) > 2 or any(path.is_dir() for path in files):
         raise UserError(
-            f"{len(paths)} files were given; flow is between two pictures, so give two, or the "
+            f"{', '.join(map(str, paths))}: flow is between two pictures, so give two, or one "
             "folder that all of them are in, or a video"
         )
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):
+        names = [file.name for file in files]
+    return Pairs(lambda: read_pictures(files), count=len(files) - 1, names=names[:-1])
+
+
+def read_pictures(files: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Pictures of one size, one after the other.
+
+    Raises:
+        UserError: one cannot be read, or is of another size than the first.
+    """
     from perceiver_jax.data.flow import read_image
 
-    return Pairs(
-        lambda: map(read_image, files),
-        count=len(files) - 1,
-        names=[file.stem for file in files[:-1]],
-    )
+    size = None
+    for file in files:
+        picture = read_image(file)
+        size = size or picture.shape[:2]
+        if picture.shape[:2] != size:
+            raise UserError(
+                f"{file} is of {picture.shape[0]}×{picture.shape[1]}, {files[0]} of "
+                f"{size[0]}×{size[1]}; flow is between pictures of one size, so resize or crop it"
+            )
+        yield picture
+
+
+def check_not_read(out: Path, paths: Sequence[Path]) -> None:
+    """Raises a UserError where what is written could replace what is read."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    if out.resolve() in [path.resolve() for path in (*paths, *folders)]:
+        raise UserError(
+            f"--out={out} is, or holds, what is read, which would be overwritten; choose another"
+        )
 
 
 def _pictures(folder: Path) -> list[Path]:
     from perceiver_jax.pipelines.image_classification import image_files
 
-    files = image_files([folder])
+    files = sorted(image_files([folder]), key=numbered)
     if len(files) < 2:
         raise UserError(f"the folder {folder} has one picture; flow takes two or more")
     return files
 
 
+def numbered(file: Path) -> list[tuple[int, str]]:
+    """Sorts 2.png before 10.png."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", file.name)
+    ]
+
+
 def _of_video(path: Path) -> Pairs:
-    if path.suffix.lower() not in VIDEOS:
+    from perceiver_jax.data.video import iterate_frames, probe
+    from perceiver_jax.data.video.folders import SUFFIXES
+
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(
             f"{path} alone gives no flow; give two pictures, a folder of pictures, or a video "
-            f"({', '.join(VIDEOS)})"
+            f"({', '.join(SUFFIXES)})"
         )
-    from perceiver_jax.data.video import iterate_frames, probe
-
     info = probe(path)
-    count = round(info.seconds * info.frame_rate) - 1
-    if count < 1:
+    # A file need not tell its frame rate.
+    count = round(info.seconds * info.frame_rate) - 1 if info.frame_rate else None
+    if count is not None and count < 1:
         raise UserError(f"the video {path} has one frame; flow takes two or more")
     return Pairs(
         lambda: (frame for _, frame in iterate_frames(path)),
         count=count,
-        frame_rate=info.frame_rate,
+        frame_rate=info.frame_rate or None,
     )
 
 
@@ -219,28 +274,45 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     from perceiver_jax.whole_files import write_whole
 
     _, encoded = cv2.imencode(".png", picture[..., ::-1])
-    write_whole(path, encoded.tobytes())
+    try:
+        write_whole(path, encoded.tobytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _write_video(path: Path, shown: Shown, frame_rate: float, side_by_side: bool) -> None:
     from perceiver_jax.data.video import write_video
 
-    write_video(path, (coloured(*one, side_by_side) for one in shown), frame_rate)
+    def pictures() -> Iterator[np.ndarray]:
+        longest = 1.0
+        for first, flow in shown:
+            # Colours that mean something else in each frame would flicker.
+            longest = max(longest, float(np.linalg.norm(flow, axis=-1).max()))
+            yield coloured(first, flow, side_by_side, longest)
+
+    write_video(path, pictures(), frame_rate)
 
 
-def coloured(first: np.ndarray, flow: np.ndarray, side_by_side: bool) -> np.ndarray:
-    """[H, W, 3] colours of a flow, or [H, 2W, 3] the picture and, beside it, those."""
+def coloured(
+    first: np.ndarray, flow: np.ndarray, side_by_side: bool, max_flow: float | None = None
+) -> np.ndarray:
+    """[H, W, 3] colours of a flow, or [H, 2W, 3] the picture and, beside it, those.
+
+    The fullest colours are of flow of `max_flow` pixels, or of the longest that there is.
+    """
     from perceiver_jax.flow_colors import flow_to_image
 
-    colours = flow_to_image(flow)
+    colours = flow_to_image(flow, max_flow)
     return np.concatenate([first, colours], axis=1) if side_by_side else colours
 
 
 def with_progress(items: Iterator[Any], total: int | None, what: str = "flow") -> Iterator[Any]:
     """The items, with a bar that shows how many there were."""
+    from rich.console import Console
     from rich.progress import track
 
-    return iter(track(items, description=what, total=total, transient=True))
+    console = Console(stderr=True)
+    return iter(track(items, description=what, total=total, transient=True, console=console))
 
 
 def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:

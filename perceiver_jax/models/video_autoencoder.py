@@ -50,10 +50,11 @@ class VideoAutoencoder(Recordable, Releasable):
         Args:
             inputs: by modality: `image`, frames [B, T, H, W, c] in [0, 1]; `audio`, waveforms
                 [B, S, 1] in [-1, 1]; `label`, [B] classes or [B, K] distributions. What is missing
-                or None is hidden from the model.
+                or None is hidden from the model, which is something that it has learned to do
+                without only where its mask rate is above 0.
             query_indices: by modality, [B, o] or [1, o] which of its queries are asked, counted
                 row by row: pixels of the video, stretches of the sound; all of those that are not
-                named.
+                named. Of an index beyond the last, nothing that comes out means anything.
             key: random key, which hides and drops; None means inference.
             tape: records intermediates.
 

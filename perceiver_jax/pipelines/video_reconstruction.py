@@ -94,7 +94,8 @@ class VideoReconstruction:
             sample_rate=self.preprocessing.sample_rate,
         )
         inputs = {"image": clip.frames[None].astype(np.float32) / 255.0}
-        if clip.has_sound:
+        # Training gives silence for no sound; only where it hides sound was the other way learned.
+        if clip.has_sound or self.encoder.audio_mask_rate == 0.0:
             inputs["audio"] = np.asarray(clip.sound)[None]
         outputs = jax.tree.map(lambda x: np.asarray(x[0]), _predict(self.model, inputs))
         probabilities = outputs["label"]

@@ -165,7 +165,10 @@ def test_a_video_to_a_video(source, tmp_path):
     ("inputs", "out", "options", "message"),
     [
         (["0.png"], "x.flo", [], "alone gives no flow"),
-        (["0.png", "1.png", "0.png"], "x.flo", [], "give two, or the folder"),
+        (["0.png", "1.png", "0.png"], "x.flo", [], "give two, or one folder"),
+        (["0.png", "one"], "x.flo", [], "give two, or one folder"),
+        (["nowhere"], "x.flo", [], "no file or folder nowhere"),
+        (["0.png", "1.png"], "0.png/x.png", [], "x.png cannot be written"),
         (["one"], "x", [], "has one picture"),
         (["none"], "x", [], "has no images"),
         (["0.png", "1.png"], "x.mp4", [], "one flow is no video"),
@@ -173,7 +176,7 @@ def test_a_video_to_a_video(source, tmp_path):
         (["0.png", "1.png"], "x.flo", ["--side-by-side"], "holds numbers"),
         (["many"], "x.flo", [], "there are many flows"),
         (["0.png", "missing.png"], "x.flo", [], "missing.png"),
-        (["0.png", "small.png"], "x.flo", [], "12×16 and 3×4"),
+        (["0.png", "small.png"], "x.flo", [], "small.png is of 3×4, 0.png of 12×16"),
         (["broken.mp4"], "x.mp4", [], "broken.mp4"),
     ],
 )
@@ -191,3 +194,35 @@ def test_what_cannot_be_done_is_told(
     assert run.main(["optical-flow", source, f"--out={out}", *options, *inputs]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / out).is_file()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out"),
+    [(["0.png", "1.png"], "0.png"), (["0.png", "1.png"], "."), (["many"], "many")],
+)
+def test_what_is_read_is_not_overwritten(source, tmp_path, monkeypatch, capsys, inputs, out):
+    for name in ("0.png", "1.png", "many/0.png", "many/1.png"):
+        saved(tmp_path / name, picture(0))
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert run.main(["optical-flow", source, f"--out={out}", *inputs]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_numbered_pictures_follow_each_other(released, source, tmp_path):
+    for i in (1, 2, 10):
+        saved(tmp_path / "frames" / f"f{i}.png", picture(i))
+    out = tmp_path / "flows"
+    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    assert sorted(path.name for path in out.glob("*.flo")) == ["f1.flo", "f2.flo"]
+    (wanted,) = OpticalFlowEstimation(released)([(picture(2), picture(10))])
+    np.testing.assert_allclose(read_flow(out / "f2.flo").flow, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_pictures_of_one_name_have_flows_of_their_own(source, tmp_path):
+    for name in ("0.bmp", "0.png", "1.png"):
+        saved(tmp_path / "frames" / name, picture(0))
+    out = tmp_path / "flows"
+    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    assert sorted(path.name for path in out.glob("*.flo")) == ["0.bmp.flo", "0.png.flo"]

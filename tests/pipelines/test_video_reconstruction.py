@@ -80,10 +80,17 @@ def test_a_clip_is_what_the_model_makes_of_it(released, folder):
     assert found.has_sound
 
 
-def test_a_clip_without_sound_hides_the_sound(released, folder):
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_no_sound_is_silence_or_hidden_where_training_hides_it(released, folder, rate):
+    encoder = dataclasses.replace(released.config.encoder, audio_mask_rate=rate)
+    config = dataclasses.replace(released.config, encoder=encoder)
+    released = dataclasses.replace(released, config=config)
     (found,) = VideoReconstruction(released)(folder / "silent.mp4")
     assert not found.has_sound
-    wanted = released.model()({"image": found.seen[None] / np.float32(255)})
+    inputs = {"image": found.seen[None] / np.float32(255)}
+    wanted = released.model()(
+        inputs if rate else {**inputs, "audio": np.zeros((1, 3_200, 1), np.float32)}
+    )
     np.testing.assert_allclose(found.sound, np.clip(wanted["audio"][0], -1, 1), atol=1e-5)
 
 
@@ -120,6 +127,12 @@ def test_what_cannot_be_done_is_told(folder, tmp_path, capsys, video, out, messa
     assert run.main(["reconstruct", *arguments, str(folder / video)]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / out).exists()
+
+
+def test_more_clips_than_the_video_has(folder, tmp_path, capsys):
+    arguments = [f"--source=ours:{folder / 'model'}", f"--out={tmp_path / 'rec.mp4'}"]
+    assert run.main(["reconstruct", *arguments, "--num-clips=9", str(folder / "clip.mp4")]) == 1
+    assert "enough for 3 clips of 0.40 s" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_video_itself_is_not_overwritten(folder, capsys):

@@ -8,6 +8,7 @@ import pytest
 from perceiver_jax import models
 from perceiver_jax.data import FlowDataConfig, ImageDataConfig, Shard
 from perceiver_jax.errors import UserError
+from perceiver_jax.flow_colors import flow_to_image
 from perceiver_jax.models import (
     OpticalFlowDecoderConfig,
     OpticalFlowEncoderConfig,
@@ -103,6 +104,11 @@ def test_pictures_show_frame_truth_and_prediction(model, batch):
     assert picture.shape == (SIZE[0], 3 * SIZE[1], 3) and picture.dtype == np.uint8
     first = (batch["frames"][0, 0] + 1) * 127.5
     assert np.abs(picture[:, : SIZE[1]] - first).max() <= 1
+    truth, flow = batch["flow"][0], np.asarray(model(batch["frames"]))[0]
+    longest = float(np.linalg.norm(truth, axis=-1).max())
+    for i, wanted in ((1, truth), (2, flow)):
+        shown = picture[:, i * SIZE[1] : (i + 1) * SIZE[1]].astype(int)
+        assert np.abs(shown - flow_to_image(wanted, max_flow=longest)).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,34 @@ def test_the_label_is_hidden_from_the_model(model, batch):
     np.testing.assert_array_equal(a, b)
 
 
+def test_evaluation_does_not_tell_the_label(batch, random_model):
+    encoder = dataclasses.replace(MODEL.encoder, label_mask_rate=0.5)
+    config = dataclasses.replace(MODEL, encoder=encoder)
+    model = random_model(lambda: models.build(config, jax.random.key(0)))
+    found = [
+        means(VideoAutoencoding().evaluate(model, {**batch, "label": np.array([label, 0])}))
+        for label in range(3)
+    ]
+    logits = np.asarray(model({name: batch[name] for name in ("image", "audio")})["label"])[0]
+    wanted = [cross_entropy(logits, label) for label in range(3)]
+    np.testing.assert_allclose([one["label_loss"] for one in found], wanted, rtol=1e-4)
+
+
 def test_media_are_frames_above_their_reconstruction_and_sounds(model, batch):
     media = VideoAutoencoding().show(model, batch, DATA)
     assert list(media.images) == ["clip_0"]
-    assert media.images["clip_0"].shape == (16, 48, 3)
+    outputs = jax.tree.map(np.asarray, model({name: batch[name] for name in ("image", "audio")}))
+    rows = [video[0][[0, 0, 1, 1]] for video in (batch["image"], outputs["image"])]
+    wanted = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    shown = media.images["clip_0"]
+    assert shown.shape == (16, 48, 3)
+    assert np.abs(shown - np.clip(wanted, 0, 1) * 255).max() <= 1
     assert set(media.sounds) == {"clip_0_original", "clip_0_reconstruction"}
     samples, rate = media.sounds["clip_0_original"]
     assert rate == 2_000
     np.testing.assert_allclose(samples, batch["audio"][0, :, 0])
+    made, _ = media.sounds["clip_0_reconstruction"]
+    np.testing.assert_allclose(made, np.clip(outputs["audio"][0, :, 0], -1, 1), atol=1e-5)
 
 
 def test_the_card_tells_the_rates():

@@ -102,7 +102,7 @@ def write_flow(path: str | Path, flow: np.ndarray, valid: np.ndarray | None = No
     except _FormatError as error:
         raise UserError(f"{path} was not written: {error}") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def known(flow: np.ndarray, valid: np.ndarray | None = None) -> Flow:

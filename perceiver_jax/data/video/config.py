@@ -1,6 +1,7 @@
 """What a video dataset is and what is done to it, as one config."""
 
 import dataclasses
+from typing import Literal
 
 from perceiver_jax.config import check_ranges, setting
 
@@ -9,7 +10,7 @@ from perceiver_jax.config import check_ranges, setting
 class VideoDataConfig:
     """Videos with sound: where from, and which clips are made of them."""
 
-    dataset: str = setting(
+    dataset: Literal["folder", "bunny", "synthetic"] = setting(
         doc="'folder' of video files, 'bunny' for a cartoon of five seconds, or 'synthetic'"
     )
     data_dir: str | None = setting(

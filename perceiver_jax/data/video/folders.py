@@ -1,7 +1,7 @@
 """Video files in folders, with classes or without.
 
-- As Kinetics: DIR/SPLIT/CLASS/*.mp4. Labels are by the sorted names of classes of all splits, so
-  that they are the same in each of them.
+- As Kinetics: DIR/SPLIT/CLASS/*.mp4. Labels are by the sorted names of the classes in all folders
+  of DIR, so that they are the same in each of them.
 - Without classes: DIR/SPLIT/*.mp4; or DIR/*.mp4, of which names decide: a tenth is 'test', what is
   left is 'train', and 'all' is every file. All labels are 0.
 - Files are read when their clips are; the errors of those that cannot be read name them.
@@ -17,7 +17,6 @@ from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.video.videos import VideoFile
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-_SPLITS = ("train", "val", "validation", "test")
 
 
 class VideoFolder:
@@ -57,9 +56,9 @@ class VideoFolder:
                 f"{folder} has classes, such as '{classes[0].name}', and files of none, such as "
                 f"'{loose[0].name}'; move those into classes or away"
             )
-        splits = {root / name for name in _SPLITS if (root / name).is_dir()} | {folder}
         if classes:
-            self.class_names = tuple(sorted({x.name for split in splits for x in _folders(split)}))
+            others = {x.name for one in _folders(root) for x in _folders(one) if _videos(x)}
+            self.class_names = tuple(sorted(others | {x.name for x in classes}))
         labels = {name: label for label, name in enumerate(self.class_names)}
         files = [(file, labels[x.name]) for x in classes for file in _videos(x)]
         files += [(file, 0) for file in loose]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from perceiver_jax.card import ModelCard
@@ -21,6 +20,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
 )
 from perceiver_jax.train.flow_errors import end_point_errors, flow_sums
+from perceiver_jax.train.queries import draw_queries
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.typing import Array, Batch, Key, Model, Sums
 
@@ -31,8 +31,8 @@ class OpticalFlowEstimation:
 
     num_training_queries: int | None = setting(
         None,
-        "pixels of each pair, drawn anew at every step, whose flow is asked for in training; None: "
-        "all",
+        "pixels, drawn anew for the batch at every step, whose flow is asked for in training; "
+        "None: all",
     )
     num_shown: int = setting(4, "held-out pairs in the picture of flows")
 
@@ -83,10 +83,10 @@ class OpticalFlowEstimation:
         if self.num_training_queries is None:
             flow = model(batch["frames"], key=model_key)
         else:
-            indices = _draw(self.num_training_queries, truth.shape, draw_key)
+            truth, valid = _line(truth), _line(valid)
+            indices = draw_queries(self.num_training_queries, truth.shape[1], draw_key)
             flow = model(batch["frames"], query_indices=indices, key=model_key)
-            truth = jnp.take_along_axis(_line(truth), indices[..., None], axis=1)
-            valid = jnp.take_along_axis(_line(valid), indices, axis=1)
+            truth, valid = truth[:, indices[0]], valid[:, indices[0]]
         errors = end_point_errors(flow, truth, valid)
         total = valid.sum().astype(errors.dtype)
         return {"loss": (errors.sum(), total), "end_point_error": (errors.sum(), total)}
@@ -118,12 +118,6 @@ class OpticalFlowEstimation:
             colours = [flow_to_image(one, max_flow=longest) for one in (wanted, got)]
             rows.append(np.concatenate([picture, *colours], axis=1))
         return Media(images={"flow": np.concatenate(rows, axis=0)} if rows else {})
-
-
-def _draw(num_queries: int, shape: tuple[int, ...], key: Key) -> Array:
-    """[B, num_queries] pixels of [B, H, W, 2], each at most once."""
-    batch, height, width, _ = shape
-    return jax.lax.top_k(jax.random.uniform(key, (batch, height * width)), num_queries)[1]
 
 
 def _line(x: Array) -> Array:

@@ -17,6 +17,7 @@ from perceiver_jax.data import Shard, VideoDataConfig
 from perceiver_jax.data.video import open_videos, video_batches
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig, VideoDecoderConfig, VideoEncoderConfig
+from perceiver_jax.train.queries import draw_queries
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.typing import Array, Batch, Key, Model, Sums
 
@@ -36,7 +37,7 @@ class VideoAutoencoding:
     audio_weight: float = setting(1.0, "of the mean absolute error of samples in the loss")
     label_weight: float = setting(1e-4, "of the cross-entropy of the label in the loss")
     num_image_queries: int | None = setting(
-        None, "pixels of each clip that training asks for, drawn anew at every step; None: all"
+        None, "pixels that training asks for, drawn anew for the batch at every step; None: all"
     )
     num_audio_queries: int | None = setting(
         None, "stretches of sound that training asks for, drawn anew at every step; None: all"
@@ -105,18 +106,19 @@ class VideoAutoencoding:
         pixels, patches = _lines(model, batch)
         wanted = {"image": pixels, "audio": patches}
         indices = {
-            name: _draw(number, wanted[name].shape, one)
+            name: draw_queries(number, wanted[name].shape[1], one)
             for name, number, one in (
                 ("image", self.num_image_queries, image_key),
                 ("audio", self.num_audio_queries, audio_key),
             )
             if number is not None
         }
-        outputs = model(_inputs(batch), query_indices=indices, key=model_key)
+        inputs = {name: batch[name] for name in ("image", "audio", "label")}
+        outputs = model(inputs, query_indices=indices, key=model_key)
         errors = {}
         for name, target in wanted.items():
             if name in indices:
-                target = jnp.take_along_axis(target, indices[name][..., None], axis=1)
+                target = target[:, indices[name][0]]
             errors[name] = _mean(jnp.abs(outputs[name].reshape(target.shape) - target))
         errors["label"] = optax.softmax_cross_entropy_with_integer_labels(
             outputs["label"].astype(jnp.promote_types(outputs["label"].dtype, jnp.float32)),
@@ -136,9 +138,11 @@ class VideoAutoencoding:
     def evaluate(self, model: Model, batch: Batch) -> Sums:
         """Losses of whole clips, peak signal-to-noise ratios in dB, and accuracy of the label.
 
-        The peak is 1, of colours from 0 to 1 and of the amplitude of samples from -1 to 1.
+        The peak is 1, of colours from 0 to 1 and of the amplitude of samples from -1 to 1. The
+        label is hidden, whatever training does with it.
         """
-        outputs = model(_inputs(batch))
+        outputs = model({name: batch[name] for name in ("image", "audio")})
+        logits = outputs["label"].astype(jnp.promote_types(outputs["label"].dtype, jnp.float32))
         mask = batch["mask"].astype(jnp.float32)
         values = {}
         for name in ("image", "audio"):
@@ -147,9 +151,9 @@ class VideoAutoencoding:
             squared = jnp.maximum(_mean(jnp.square(difference)), LEAST_ERROR)
             values[f"{name}_psnr"] = -10.0 * jnp.log10(squared)
         values["label_loss"] = optax.softmax_cross_entropy_with_integer_labels(
-            outputs["label"], batch["label"]
+            logits, batch["label"]
         )
-        values["accuracy"] = (outputs["label"].argmax(-1) == batch["label"]).astype(jnp.float32)
+        values["accuracy"] = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
         values["loss"] = (
             self.image_weight * values["image_loss"]
             + self.audio_weight * values["audio_loss"]
@@ -186,10 +190,6 @@ class VideoAutoencoding:
         return Media(images=images, sounds=sounds)
 
 
-def _inputs(batch: Batch) -> dict[str, Array]:
-    return {name: batch[name] for name in ("image", "audio", "label")}
-
-
 def _lines(model: Any, batch: Batch) -> tuple[Array, Array]:
     """[B, T·H·W, c] pixels and [B, S / samples_per_patch, samples_per_patch] stretches."""
     video, sound = batch["image"], batch["audio"]
@@ -198,11 +198,6 @@ def _lines(model: Any, batch: Batch) -> tuple[Array, Array]:
         video.reshape(len(video), -1, video.shape[-1]),
         sound.reshape(len(sound), -1, samples_per_patch),
     )
-
-
-def _draw(num_queries: int, shape: tuple[int, ...], key: Key) -> Array:
-    """[B, num_queries] indices into [B, O, c], each at most once."""
-    return jax.lax.top_k(jax.random.uniform(key, shape[:2]), num_queries)[1]
 
 
 def _mean(x: Array) -> Array:

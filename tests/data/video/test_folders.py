@@ -23,7 +23,7 @@ def listed(folder):
     return [(folder[i]["video"].path.name, folder[i]["label"]) for i in range(len(folder))]
 
 
-def test_labels_are_by_the_sorted_names_of_the_classes_of_all_splits(touch):
+def test_labels_are_by_the_sorted_names_of_the_classes_of_all_folders(touch):
     path = touch(
         "train/playing a flute/b.mp4",
         "train/playing a flute/a.mp4",
@@ -34,11 +34,11 @@ def test_labels_are_by_the_sorted_names_of_the_classes_of_all_splits(touch):
         "elsewhere/another class/g.mp4",
     )
     train, val, test = (VideoFolder(path, split) for split in ("train", "val", "test"))
-    names = ("Archery", "only here", "playing a flute")
+    names = ("Archery", "another class", "only here", "playing a flute")
     assert train.class_names == val.class_names == test.class_names == names
-    assert listed(train) == [("c.MP4", 0), ("a.mp4", 2), ("b.mp4", 2)]
-    assert listed(val) == [("e.mkv", 1), ("d.webm", 2)]
-    assert listed(test) == [("f.mp4", 2)]
+    assert listed(train) == [("c.MP4", 0), ("a.mp4", 3), ("b.mp4", 3)]
+    assert listed(val) == [("e.mkv", 2), ("d.webm", 3)]
+    assert listed(test) == [("f.mp4", 3)]
 
 
 def test_other_and_hidden_files_are_left_out(touch):
@@ -86,3 +86,17 @@ def test_a_folder_of_files_has_few_splits(touch):
         VideoFolder(path, "val")
     with pytest.raises(DatasetError, match="none of the 1 videos in .* is of split '(train|test)'"):
         [VideoFolder(path, split) for split in ("train", "test")]
+
+
+def test_labels_are_the_same_in_splits_of_any_name(tmp_path):
+    for split, classes in (("train256", "abc"), ("held-out", "bc")):
+        for name in classes:
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "x.mp4").touch()
+    (tmp_path / "annotations" / "d").mkdir(parents=True)
+    labels = {}
+    for split in ("train256", "held-out"):
+        folder = VideoFolder(tmp_path, split)
+        assert folder.class_names == ("a", "b", "c")
+        labels[split] = [folder[i]["label"] for i in range(len(folder))]
+    assert labels == {"train256": [0, 1, 2], "held-out": [1, 2]}
