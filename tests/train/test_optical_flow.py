@@ -105,7 +105,7 @@ def test_pictures_show_frame_truth_and_prediction(model, batch):
     first = (batch["frames"][0, 0] + 1) * 127.5
     assert np.abs(picture[:, : SIZE[1]] - first).max() <= 1
     truth, flow = batch["flow"][0], np.asarray(model(batch["frames"]))[0]
-    longest = float(np.linalg.norm(truth, axis=-1).max())
+    longest = max(1.0, float(np.linalg.norm(truth, axis=-1).max()))
     for i, wanted in ((1, truth), (2, flow)):
         shown = picture[:, i * SIZE[1] : (i + 1) * SIZE[1]].astype(int)
         assert np.abs(shown - flow_to_image(wanted, max_flow=longest)).max() <= 2
