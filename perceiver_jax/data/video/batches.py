@@ -48,15 +48,11 @@ def _open(config: VideoDataConfig, split: str) -> VideoSource:
         from perceiver_jax.data.video.bunny import Bunny
 
         return Bunny(split, config.clip_seconds, config.data_dir)
-    if config.dataset == "folder":
-        from perceiver_jax.data.video.folders import VideoFolder
+    from perceiver_jax.data.video.folders import VideoFolder
 
-        if config.data_dir is None:
-            raise DatasetError("dataset 'folder' needs a folder; name it: --config.data.data_dir")
-        return VideoFolder(config.data_dir, split)
-    raise DatasetError(
-        f"no video dataset is called '{config.dataset}'; there are folder, bunny and synthetic"
-    )
+    if config.data_dir is None:
+        raise DatasetError("dataset 'folder' needs a folder; name it: --config.data.data_dir")
+    return VideoFolder(config.data_dir, split)
 
 
 def video_batches(

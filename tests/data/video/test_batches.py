@@ -176,7 +176,7 @@ def test_files_that_cannot_be_used_are_named_when_they_are_read(make_video, tmp_
 
 
 def test_datasets_that_are_not_there_are_named(kinetics, tmp_path):
-    with pytest.raises(DatasetError, match="no video dataset is called 'movies'; there are folder"):
+    with pytest.raises(ValueError, match="dataset='movies' is none of 'folder', 'bunny', 'synt"):
         batches(dataclasses.replace(CONFIG, dataset="movies"))
     with pytest.raises(DatasetError, match="needs a folder; name it: --config.data.data_dir"):
         batches(dataclasses.replace(CONFIG, dataset="folder"))
