@@ -9,7 +9,6 @@
   by danielbuechele and vultilion, are CC BY 2.0.
 """
 
-import argparse
 import hashlib
 import importlib.util
 import io
@@ -21,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from perceiver_jax.command import run_command
+from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.flow.files import decode_image
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split
@@ -186,33 +185,18 @@ def _digest(contents: bytes) -> str:
     return hashlib.sha256(contents).hexdigest()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetches the files, or takes them out of a local archive; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    return fetch_command(
+        arguments,
         prog=_COMMAND,
         description="Fetches the photos of scikit-image from the package index, for the flow "
         "datasets 'synthetic' and 'middlebury'.",
+        project=PROJECT,
+        archive=ARCHIVE,
+        archive_help="a wheel of scikit-image 0.26.0, if one is on this machine",
+        prepare=prepare,
     )
-    parser.add_argument(
-        "--archive", type=Path, help="a wheel of scikit-image 0.26.0, if one is on this machine"
-    )
-    parser.add_argument("--data_dir", help="folder of datasets (default: in the user's cache)")
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        from perceiver_jax.data.text.package_index import fetch
-
-        archive = _read(options.archive) if options.archive else fetch(PROJECT, ARCHIVE)
-        print(prepare(archive, options.data_dir))
-
-    return run_command(work)
 
 
 if __name__ == "__main__":

