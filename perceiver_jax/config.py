@@ -1,12 +1,14 @@
 """Dataclasses as the schema of everything configurable; ConfigDict only carries overrides.
 
 - `setting` gives a field its meaning; `python -m perceiver_jax.config FILE` prints them all.
-- A field that may hold one of several dataclasses carries its choice as `kind`.
+- A field that may hold one of several dataclasses carries its choice as `kind`: one of a union
+  of types, or any subclass of an `OpenChoice`, wherever it is defined.
 - Every error names the field, what it got, what it takes and the nearest right name.
 """
 
 import dataclasses
 import difflib
+import inspect
 import re
 import types
 import typing
@@ -20,6 +22,23 @@ from perceiver_jax.errors import UserError
 KIND = "kind"
 
 T = typing.TypeVar("T")
+
+
+class OpenChoice:
+    """Base of a dataclass of which a field takes any subclass that has been imported.
+
+    What inherits from it directly is such a base; what inherits from that is a choice.
+    """
+
+    @classmethod
+    def choices(cls) -> list[type]:
+        """The dataclasses below this one, of those of one name the last."""
+        found: dict[str, type] = {}
+        for child in cls.__subclasses__():
+            if dataclasses.is_dataclass(child) and not inspect.isabstract(child):
+                found[child.__name__] = child
+            found |= {choice.__name__: choice for choice in child.choices()}
+        return list(found.values())
 
 
 class ConfigError(UserError):
@@ -170,9 +189,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if type(None) in options:
             return None
         raise ConfigError(f"{where} is not set; it takes {describe_type(hint)}")
-    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    classes = _choices(hint)
     if classes:
-        return _convert_part(classes, value, where)
+        return _convert_part(classes, value, where, is_open=any(map(_is_open, options)))
     for option in options:
         origin = typing.get_origin(option)
         if origin is Literal and value in typing.get_args(option):
@@ -187,14 +206,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
 
 
-def _convert_part(classes: list[Any], value: Any, where: str) -> Any:
+def _convert_part(classes: list[Any], value: Any, where: str, *, is_open: bool) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}={value!r} is not a group of fields")
     by_name = {cls.__name__: cls for cls in classes}
     # What was saved when there was no choice yet has no kind: it is of the first.
-    kind = value.get(KIND, classes[0].__name__) if len(classes) > 1 else classes[0].__name__
+    first = classes[0].__name__
+    kind = value.get(KIND, first) if len(classes) > 1 or is_open else first
     if kind not in by_name:
-        raise ConfigError(f"{where}.{KIND}={kind!r} is not valid; it takes {', '.join(by_name)}")
+        own = "; a class of your own must be imported first" if is_open else ""
+        raise ConfigError(
+            f"{where}.{KIND}={kind!r} is not valid; it takes {', '.join(by_name)}{own}"
+        )
     return from_dict(by_name[kind], value, where)
 
 
@@ -214,8 +237,23 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
+def _choices(hint: Any) -> list[Any]:
+    """The dataclasses that a field may hold, those of a union in its order."""
+    found: list[Any] = []
+    for option in _options(hint):
+        if _is_open(option):
+            found += option.choices()
+        elif dataclasses.is_dataclass(option):
+            found.append(option)
+    return found
+
+
+def _is_open(option: Any) -> bool:
+    return isinstance(option, type) and OpenChoice in option.__bases__
+
+
 def _is_choice(hint: Any) -> bool:
-    return sum(dataclasses.is_dataclass(option) for option in _options(hint)) > 1
+    return len(_choices(hint)) > 1 or any(map(_is_open, _options(hint)))
 
 
 def _value_type(hint: Any) -> type:

@@ -19,8 +19,9 @@ Params = dict[str, Any]
 Batch = Mapping[str, Any]
 """One host's examples as arrays whose first axis is the example; `"mask"` is False on padding."""
 
-Sums = dict[str, tuple[Any, Any]]
-"""Metrics as `{name: (sum, weight)}`: added over batches and devices, divided once at the end."""
+Sums = dict[str, Any]
+"""Metrics as `{name: (sum, weight)}`: added over batches and devices, divided once at the end. In
+evaluation also trees of arrays that are added and have a `value()` at the end."""
 
 Model = nnx.Module
 """A model with its parameters in it: a function of arrays and an optional key."""

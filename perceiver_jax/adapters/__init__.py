@@ -2,7 +2,7 @@
 
 from perceiver_jax.adapters.array import ArrayInputAdapter
 from perceiver_jax.adapters.audio import WaveformHead, WaveformInputAdapter
-from perceiver_jax.adapters.base import InputAdapter, OutputAdapter
+from perceiver_jax.adapters.base import InputAdapter, ModalityConfig, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter
 from perceiver_jax.adapters.image import (
     ConvImageInputAdapter,
@@ -36,6 +36,7 @@ __all__ = [
     "LabelInputAdapter",
     "LearnedImageInputAdapter",
     "LinearLogits",
+    "ModalityConfig",
     "MultimodalHeads",
     "MultimodalInputAdapter",
     "OpticalFlowInputAdapter",

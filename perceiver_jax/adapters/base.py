@@ -1,13 +1,20 @@
 """What an encoder expects of an input adapter, and a decoder of an output adapter.
 
+- `ModalityConfig` is what a new modality extends: its config, which makes its input adapter.
 - An adapter announces its channels when it is built, so that a model is built without seeing data.
 - An input adapter hands over `Tokens`, not a dense array: see `core.tokens`.
 - Output queries may be learned, made of the tokens (optical flow), or absent, in which
   case the caller gives them.
 """
 
+import abc
+import dataclasses
 from typing import Any, Protocol
 
+from flax import nnx
+
+from perceiver_jax.config import OpenChoice
+from perceiver_jax.core import EncoderConfig
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
 
@@ -61,3 +68,20 @@ class OutputAdapter(Protocol):
     def __call__(self, outputs: Array) -> Any:
         """[B, O, E] answers → predictions; a tied adapter takes the keyword `embedding` besides."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModalityConfig(EncoderConfig, OpenChoice, abc.ABC):
+    """An encoder of one modality: the fields of a subclass say how its input adapter is made.
+
+    A subclass is a frozen dataclass in the file of its adapter. Importing that file is all it takes
+    for configs and saved models to know it: `models.Classifier` takes any of them.
+    """
+
+    @abc.abstractmethod
+    def input_adapter(self, *, rngs: nnx.Rngs) -> InputAdapter:
+        """The adapter that the fields describe.
+
+        Args:
+            rngs: where initial values come from; adapters that learn nothing leave it alone.
+        """

@@ -2,6 +2,7 @@
 
 from perceiver_jax.data.flow.config import FlowDataConfig
 from perceiver_jax.data.images import ImageDataConfig, image_batches
+from perceiver_jax.data.labelled import LabelledDataConfig
 from perceiver_jax.data.music.config import MusicDataConfig
 from perceiver_jax.data.pipeline import Shard
 from perceiver_jax.data.sources import DatasetError, Source
@@ -12,6 +13,7 @@ __all__ = [
     "DatasetError",
     "FlowDataConfig",
     "ImageDataConfig",
+    "LabelledDataConfig",
     "MusicDataConfig",
     "Shard",
     "Source",

@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from perceiver_jax import params
+from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.config import ConfigError
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.array_perceiver import ArrayPerceiver, ArrayPerceiverIO
@@ -22,6 +23,7 @@ from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
     MeanPoolDecoderConfig,
 )
+from perceiver_jax.models.classifier import Classifier, PooledClassifier
 from perceiver_jax.models.image_classifier import (
     ImageClassifier,
     PooledImageClassifier,
@@ -53,6 +55,7 @@ __all__ = [
     "CausalSequenceConfig",
     "CausalSequenceModel",
     "ClassificationDecoderConfig",
+    "Classifier",
     "ImageClassifier",
     "ImageEncoderConfig",
     "MaskedLanguageModel",
@@ -61,6 +64,7 @@ __all__ = [
     "OpticalFlowDecoderConfig",
     "OpticalFlowEncoderConfig",
     "PerceiverConfig",
+    "PooledClassifier",
     "PooledImageClassifier",
     "QueryDecoderConfig",
     "TextClassifier",
@@ -97,6 +101,8 @@ MODELS = {
     (TextEncoderConfig, ClassificationDecoderConfig): TextClassifier,
     (OpticalFlowEncoderConfig, OpticalFlowDecoderConfig): OpticalFlow,
     (VideoEncoderConfig, VideoDecoderConfig): VideoAutoencoder,
+    (ModalityConfig, ClassificationDecoderConfig): Classifier,
+    (ModalityConfig, MeanPoolDecoderConfig): PooledClassifier,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 
@@ -113,13 +119,12 @@ def model_class(config: AnyModelConfig) -> type:
     """
     if isinstance(config, CausalSequenceConfig):
         return CausalSequenceModel
-    halves = (type(config.encoder), type(config.decoder))
-    if halves not in MODELS:
-        known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in MODELS)
-        raise ValueError(
-            f"no model has {halves[0].__name__} + {halves[1].__name__}; there are: {known}"
-        )
-    return MODELS[halves]
+    for (encoder, decoder), model in MODELS.items():
+        if isinstance(config.encoder, encoder) and isinstance(config.decoder, decoder):
+            return model
+    halves = f"{type(config.encoder).__name__} + {type(config.decoder).__name__}"
+    known = ", ".join(f"{e.__name__} + {d.__name__}" for e, d in MODELS)
+    raise ValueError(f"no model has {halves}; there are: {known}")
 
 
 def build(config: AnyModelConfig, key: Key) -> Model:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.config import ConfigError, check_ranges, setting
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.classification_decoder import (
@@ -24,8 +25,9 @@ AnyEncoderConfig = (
     | TextEncoderConfig
     | OpticalFlowEncoderConfig
     | VideoEncoderConfig
+    | ModalityConfig
 )
-"""Encoders that a model can have."""
+"""Encoders that a model can have; of a `ModalityConfig`, any subclass that has been imported."""
 AnyDecoderConfig = (
     ClassificationDecoderConfig
     | MeanPoolDecoderConfig

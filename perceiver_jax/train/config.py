@@ -14,6 +14,7 @@ from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
 from perceiver_jax.data import (
     FlowDataConfig,
     ImageDataConfig,
+    LabelledDataConfig,
     MusicDataConfig,
     TextDataConfig,
     VideoDataConfig,
@@ -38,8 +39,9 @@ AnyDataConfig = (
     | ImageSequenceDataConfig
     | FlowDataConfig
     | VideoDataConfig
+    | LabelledDataConfig
 )
-"""Kinds of data that an experiment can have."""
+"""Kinds of data that an experiment can have; of `LabelledDataConfig`, any imported subclass."""
 
 CARD = "card.json"
 MAY_CHANGE = (

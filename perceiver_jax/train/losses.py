@@ -38,6 +38,20 @@ def classification_loss(logits: Array, targets: Array, kind: ClassificationLoss)
     return optax.softmax_cross_entropy(logits, targets)
 
 
+def multi_label_loss(logits: Array, targets: Array) -> jax.Array:
+    """Binary cross-entropy of each class by itself, added over the classes.
+
+    Args:
+        logits: [B, K].
+        targets: [B, K] probabilities or bools.
+
+    Returns:
+        [B] losses, natural units.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).sum(-1)
+
+
 def token_losses(
     logits: Array, targets: Array, *, label_smoothing: float = 0.0, z_loss: float = 0.0
 ) -> jax.Array:

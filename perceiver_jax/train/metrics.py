@@ -22,12 +22,18 @@ from perceiver_jax.typing import Sums
 
 
 def average(batches: Iterable[Sums]) -> dict[str, float]:
-    """Total sums over total weights, in float64."""
-    totals: dict[str, np.ndarray] = {}
+    """Total sums over total weights, or the values of what else was added up, in float64."""
+    totals: Sums = {}
     for sums in batches:
-        for name, pair in jax.device_get(sums).items():
-            totals[name] = totals.get(name, np.zeros(2)) + np.array(pair, np.float64)
-    return {name: float(total / weight) for name, (total, weight) in totals.items()}
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(sums))
+        totals = {
+            name: jax.tree.map(np.add, totals[name], new) if name in totals else new
+            for name, new in sums.items()
+        }
+    return {
+        name: float(np.divide(*total) if isinstance(total, tuple) else total.value())
+        for name, total in totals.items()
+    }
 
 
 class MetricsWriter:

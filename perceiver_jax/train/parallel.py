@@ -139,13 +139,13 @@ def replaced(state: TrainState, arrays: Params) -> TrainState:
     return dataclasses.replace(state, params=renew(state.params), stats=renew(state.stats))
 
 
-def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
+def to_devices(batch: Mapping[str, Any], mesh: Mesh) -> Batch:
     """This process' part of a batch, as arrays over all devices."""
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
-        for name, array in batch.items()
-    }
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)),
+        dict(batch),
+    )
 
 
 def read_ahead(

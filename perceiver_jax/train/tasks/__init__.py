@@ -2,6 +2,7 @@
 
 from perceiver_jax.train.tasks.base import Media, Task
 from perceiver_jax.train.tasks.causal_modelling import CausalModelling
+from perceiver_jax.train.tasks.classification import Classification
 from perceiver_jax.train.tasks.image_classification import ImageClassification
 from perceiver_jax.train.tasks.masked_language_modelling import MaskedLanguageModelling
 from perceiver_jax.train.tasks.optical_flow import OpticalFlowEstimation
@@ -11,6 +12,7 @@ from perceiver_jax.train.tasks.video_autoencoding import VideoAutoencoding
 __all__ = [
     "AnyTask",
     "CausalModelling",
+    "Classification",
     "ImageClassification",
     "MaskedLanguageModelling",
     "Media",
@@ -27,5 +29,6 @@ AnyTask = (
     | CausalModelling
     | OpticalFlowEstimation
     | VideoAutoencoding
+    | Classification
 )
 """Tasks that an experiment can have; a new task is added to this union."""
