@@ -266,3 +266,50 @@ def test_what_was_saved_before_there_was_a_choice_is_of_its_first_kind(tiny_conf
     tree = to_dict(config)
     del tree["encoder"]["kind"]
     assert from_dict(type(config), tree) == config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine(config.OpenChoice):
+    """Whatever drives."""
+
+    power: float = setting(1.0, "kW")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """With an engine, of which there may be more kinds than this file knows."""
+
+    engine: Engine | Wheel = setting(Wheel(), "what drives it")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steam(Engine):
+    """The one kind at first."""
+
+
+def test_an_open_choice_of_one_class_carries_its_kind():
+    train = Train(engine=Steam(power=2.0))
+    for tree in (to_dict(train), to_config_dict(train)):
+        assert tree["engine"]["kind"] == "Steam"
+        assert from_dict(Train, tree) == train
+
+
+def test_an_open_choice_knows_classes_that_are_defined_later_and_below():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Compound(Steam):
+        """A kind of steam engine."""
+
+    assert from_dict(Train, to_dict(Train(engine=Compound()))) == Train(engine=Compound())
+
+
+def test_the_base_of_an_open_choice_is_none():
+    with pytest.raises(ConfigError, match="kind='Engine' is not valid; it takes Steam"):
+        from_dict(Train, {"engine": {"kind": "Engine"}})
+
+
+def test_an_unknown_kind_of_an_open_choice_says_that_it_has_to_be_imported():
+    with pytest.raises(ConfigError, match="a class of your own must be imported first"):
+        from_dict(Train, {"engine": {"kind": "Diesel"}})
+    with pytest.raises(ConfigError) as closed:
+        from_dict(Car, {"name": "x", "on": {"kind": "Diesel"}})
+    assert "imported" not in str(closed.value)

@@ -9,7 +9,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -89,6 +89,20 @@ def fastest_form(q: Array, k: Array, v: Array) -> Callable[..., Array]:
     if fused_possible(q, k, v, cuda_capability()):
         return attend_fused
     return attend_blockwise if worthwhile(q, k) else attend
+
+
+class Asked(NamedTuple):
+    """Inputs made ready to be asked by many queries.
+
+    Attributes:
+        keys: [B, M, H, K].
+        values: [B, M, H, V], or [B, M, 1, E] where the output projection is in them already.
+        projected: whether it is.
+    """
+
+    keys: Array
+    values: Array
+    projected: bool
 
 
 class MultiHeadAttention(nnx.Module):
@@ -204,18 +218,31 @@ class MultiHeadAttention(nnx.Module):
         k = self._heads(self.key(inputs))
         return k if rotation is None else rotation(k), self._heads(self.value(inputs))
 
+    def asked(self, inputs: Array) -> Asked:
+        """Keys and values of [B, M, C] inputs, for many more queries than there are inputs.
+
+        One head's values are projected to the output channels here, once, where these are fewer.
+        """
+        keys, values = self.keys_values(inputs)
+        kernel = self.output.kernel[...]
+        plain = self.config.implementation == "plain"
+        if plain or self.config.num_heads > 1 or kernel.shape[1] > kernel.shape[0]:
+            return Asked(keys, values, projected=False)
+        dtype = self.output.dtype or jnp.result_type(values, kernel)
+        projected = jnp.einsum("bmhv,ve->bmhe", values.astype(dtype), kernel.astype(dtype))
+        return Asked(keys, projected, projected=True)
+
     def answer(
         self,
         queries: Array,
-        keys: Array,
-        values: Array,
+        asked: Asked,
         query_mask: Array | None = None,
         *,
         key: Key | None = None,
     ) -> Array:
-        """The call's result from keys and values made before."""
-        attended = self._attend(self.queries(queries), keys, values, key=key)
-        return self._output(attended, query_mask)
+        """The call's result from inputs made ready before."""
+        attended = self._attend(self.queries(queries), asked.keys, asked.values, key=key)
+        return self._output(attended, query_mask, projected=asked.projected)
 
     def answer_sequence(
         self,
@@ -309,21 +336,20 @@ class MultiHeadAttention(nnx.Module):
         self,
         tokens: Tokens,
         norm: nnx.LayerNorm | None,
-        keys: Array,
-        values: Array,
+        asked: Asked,
         query_mask: Array | None = None,
     ) -> Array:
         """What `answer` gives for normed dense tokens as queries, by their structure."""
         bias = self.query.bias
         attended = attend_from_tokens(
             tokens,
-            keys,
-            values,
+            asked.keys,
+            asked.values,
             query_kernel=self.query.kernel[...],
             query_bias=None if bias is None else bias[...],
             norm=None if norm is None else Norm.of(norm),
         )
-        return self._output(attended, query_mask)
+        return self._output(attended, query_mask, projected=asked.projected)
 
     def asks_by_structure(self, tokens: Tokens, keys: Array, key: Key | None) -> bool:
         """Whether `answer_tokens` is allowed and cheaper than `answer`."""
@@ -360,7 +386,12 @@ class MultiHeadAttention(nnx.Module):
     def _heads(self, x: Array) -> Array:
         return rearrange(x, "b n (h c) -> b n h c", h=self.config.num_heads)
 
-    def _output(self, attended: Array, query_mask: Array | None) -> Array:
+    def _output(
+        self, attended: Array, query_mask: Array | None, *, projected: bool = False
+    ) -> Array:
         if query_mask is not None:
             attended = jnp.where(query_mask[:, :, None], attended, 0.0)
-        return self.output(attended)
+        if not projected:
+            return self.output(attended)
+        bias = self.output.bias
+        return attended if bias is None else attended + bias[...][None, None]

@@ -144,17 +144,17 @@ class CrossAttentionLayer(nnx.Module):
             What `finish` makes of [B, O, E].
         """
         config = self.attention_config
-        keys_values = self.attention.keys_values(self.kv_norm(inputs) if config.kv_norm else inputs)
+        asked = self.attention.asked(self.kv_norm(inputs) if config.kv_norm else inputs)
 
         def answer(tokens, query_mask, key):
             weights_key, residual_key = split(key, 2)
             queries = tokens.dense()
             norm = self.q_norm if config.q_norm else None
-            if self.attention.asks_by_structure(tokens, keys_values[0], weights_key):
-                attended = self.attention.answer_tokens(tokens, norm, *keys_values, query_mask)
+            if self.attention.asks_by_structure(tokens, asked.keys, weights_key):
+                attended = self.attention.answer_tokens(tokens, norm, asked, query_mask)
             else:
                 normed = queries if norm is None else norm(queries)
-                attended = self.attention.answer(normed, *keys_values, query_mask, key=weights_key)
+                attended = self.attention.answer(normed, asked, query_mask, key=weights_key)
             return finish(self.residual(queries, attended, residual_key, SILENT))
 
         return map_blocks(answer, queries, query_mask, at_once=at_once, key=key)

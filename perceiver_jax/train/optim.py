@@ -22,8 +22,10 @@ from perceiver_jax.typing import Params
 class OptimizerConfig:
     """Which optimizer, and how its learning rate changes over the steps."""
 
-    name: Literal["adamw", "lamb", "adam", "sgd"] = setting(
-        "adamw", "'adamw', 'lamb', 'adam' (no weight decay) or 'sgd'"
+    name: Literal["adamw", "lamb", "adam", "sgd", "muon"] = setting(
+        "adamw",
+        "'adamw', 'lamb', 'adam' (no weight decay), 'sgd', or 'muon': kernels move along the "
+        "orthogonalised momentum, about as far as AdamW would move them, all else as NAdam would",
     )
     learning_rate: float = setting(1e-3, "peak learning rate")
     schedule: Literal["constant", "cosine", "constant_cosine", "step", "exponential"] = setting(
@@ -36,7 +38,7 @@ class OptimizerConfig:
     final_fraction: float = setting(0.0, "where the cosine ends, as a fraction of the peak")
     decay_rate: float = setting(0.9, "factor of 'step' and 'exponential'")
     decay_steps: int = setting(1000, "steps between two factors of 'step' and 'exponential'")
-    weight_decay: float = setting(0.01, "decay per step, times the learning rate; adamw and lamb")
+    weight_decay: float = setting(0.01, "decay per step, times the learning rate; not of adam and sgd")
     no_decay: tuple[str, ...] = setting(
         (r"bias$", r"norm/scale$"), "regular expressions of parameter paths that do not decay"
     )
@@ -152,6 +154,13 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         optimizer = optax.lamb(rate, **moments, **decay)
     elif config.name == "adam":
         optimizer = optax.adam(rate, **moments)
+    elif config.name == "muon":
+        optimizer = optax.chain(
+            _scale_by_muon(config),
+            # Updates point downhill already.
+            optax.add_decayed_weights(-config.weight_decay, decays),
+            optax.scale_by_schedule(rate),
+        )
     else:
         optimizer = optax.sgd(rate, momentum=config.b1 or None)
     steps: list[optax.GradientTransformation] = [optimizer]
@@ -160,6 +169,33 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     if config.learning_rate_factors:
         steps.append(_scale_by_path(config.learning_rate_factors))
     return optax.chain(*steps) if len(steps) > 1 else optimizer
+
+
+def _scale_by_muon(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Muon's updates of kernels [in, out], NAdam's of the rest, at a learning rate of 1.
+
+    Source: Jordan et al. 2024; the root mean square of an update is 0.2 as in "Muon is Scalable for
+    LLM Training" §2.2, which is about AdamW's.
+    """
+    from optax import contrib
+
+    def kernels(params: Params) -> dict[str, Any]:
+        return {
+            path: contrib.MuonDimensionNumbers()
+            if path.endswith("/kernel") and parameter.ndim == 2
+            else None
+            for path, parameter in params.items()
+        }
+
+    return contrib.muon(
+        1.0,
+        beta=0.95,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        eps=config.epsilon,
+        muon_weight_dimension_numbers=kernels,
+        consistent_rms=0.2,
+    )
 
 
 def _scale_by_path(factors: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:

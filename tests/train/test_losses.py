@@ -4,7 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_jax.train.losses import classification_loss, smooth, token_losses
+from perceiver_jax.train.losses import (
+    classification_loss,
+    multi_label_loss,
+    smooth,
+    token_losses,
+)
 
 
 @pytest.fixture
@@ -83,3 +88,10 @@ def test_token_losses_are_their_formula(float64, logits, smoothing, factor):
     wanted = -(spread * (logits - log_z[:, None])).sum(-1) - least + factor * log_z**2
     got = token_losses(jnp.asarray(logits), targets, label_smoothing=smoothing, z_loss=factor)
     np.testing.assert_allclose(got, wanted, rtol=1e-10)
+
+
+def test_the_loss_of_any_number_of_classes_adds_that_of_each_by_itself(float64, logits):
+    targets = np.random.default_rng(2).random(logits.shape) < 0.5
+    right = 1 / (1 + np.exp(np.where(targets, -logits, logits)))
+    got = multi_label_loss(jnp.asarray(logits), jnp.asarray(targets))
+    np.testing.assert_allclose(got, -np.log(right).sum(-1), rtol=1e-12)

@@ -167,7 +167,31 @@ def test_sgd_without_momentum_is_plain_descent(float64):
         np.testing.assert_allclose(got[path], want, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_muon_moves_kernels_along_all_their_directions_alike(float64):
+    config = OptimizerConfig(name="muon", learning_rate=0.5, weight_decay=0.0)
+    got = steps(config, [draw(1)])
+    gradient = draw(1)["a/kernel"]
+    u, _, v = np.linalg.svd(gradient, full_matrices=False)
+    update = (got["a/kernel"] - draw(0)["a/kernel"]) / -0.5
+    along = u.T @ update @ v.T
+    np.testing.assert_allclose(along - np.diag(np.diag(along)), 0.0, atol=1e-6)
+    # Of an orthogonal [4, 3] matrix the root mean square is 4 ** -0.5; Newton-Schulz is not exact.
+    assert ((0.6 < np.diag(along) / (0.2 * 4**0.5)) & (np.diag(along) < 1.3 * 0.4)).all()
+
+
+def test_muon_moves_all_but_kernels_as_nadam(float64):
+    config = OptimizerConfig(name="muon", learning_rate=0.5, weight_decay=0.0)
+    got = steps(config, [draw(1), draw(2)])
+    want, optimizer = draw(0), optax.nadam(0.5)
+    state = optimizer.init(want)
+    for seed in (1, 2):
+        updates, state = optimizer.update(draw(seed), state)
+        want = optax.apply_updates(want, updates)
+    for path in ("a/bias", "norm/scale", "latents"):
+        np.testing.assert_allclose(got[path], want[path], rtol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
 def test_parameters_that_a_pattern_names_do_not_decay(float64, name):
     def run(**fields):
         return steps(OptimizerConfig(name=name, learning_rate=0.1, **fields), [draw(1)])
@@ -296,7 +320,7 @@ def test_patterns_and_factors_are_checked():
         OptimizerConfig(learning_rate_factors=(("a", -1.0),))
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb", "adam", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "lamb", "adam", "sgd", "muon"])
 def test_factors_are_multiples_of_the_rate_decay_included(name):
     rng = np.random.default_rng(0)
     params, gradients = (

@@ -68,7 +68,7 @@ def _synthetic(config: FlowDataConfig, split: str) -> SyntheticPairs:
         # A module that is a command must not be imported when its package is.
         from perceiver_jax.data.flow.photos import load_photos
 
-        textures = load_photos(split, config.data_dir)
+        textures = load_photos(split, config.data_dir, max_size=config.max_photo_size)
     return SyntheticPairs(
         textures,
         image_size=config.image_size,

@@ -60,6 +60,11 @@ class FlowDataConfig:
         "what moves in 'synthetic' pairs: photos, fetched once by "
         "`python -m perceiver_jax.data.flow.photos`; or coloured noise, for which no file is read",
     )
+    max_photo_size: int = setting(
+        768,
+        "photos of 'synthetic' pairs are shrunk until neither side is longer, in pixels; small "
+        "frames show something of small photos only",
+    )
     num_layers: int = setting(
         8, "most things that move before the background of 'synthetic' pairs", minimum=0
     )
@@ -84,5 +89,7 @@ class FlowDataConfig:
             raise ValueError(f"hue={self.hue} is not in [0, 0.5]")
         if not 0.0 <= self.asymmetric_colors <= 1.0:
             raise ValueError(f"asymmetric_colors={self.asymmetric_colors} is not in [0, 1]")
+        if self.max_photo_size < 16:
+            raise ValueError(f"max_photo_size={self.max_photo_size} must be 16 or more")
         if not 0.0 < self.max_flow <= 1000.0:
             raise ValueError(f"max_flow={self.max_flow} is no length in pixels, in (0, 1000]")

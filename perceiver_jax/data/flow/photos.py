@@ -64,11 +64,16 @@ SKLEARN = {
 }
 """SHA-256 of each file taken from scikit-learn, where it is installed."""
 
-_MAX_SIDE = 768
 
+def load_photos(
+    split: str, data_dir: str | None = None, *, max_size: int = 768
+) -> tuple[np.ndarray, ...]:
+    """The photos of a split, always in the same order, [h, w, 3] uint8.
 
-def load_photos(split: str, data_dir: str | None = None) -> tuple[np.ndarray, ...]:
-    """The photos of a split, always in the same order, [h, w, 3] uint8; h and w are 768 at most.
+    Args:
+        split: 'train' or 'val'.
+        data_dir: the folder of datasets; None: the default place.
+        max_size: larger ones are shrunk until neither side is longer, in pixels.
 
     Raises:
         DatasetError: there is no such split, or they are not there.
@@ -80,12 +85,12 @@ def load_photos(split: str, data_dir: str | None = None) -> tuple[np.ndarray, ..
             _installed("sklearn", f"datasets/images/{name}", SKLEARN[name]) for name in SKLEARN
         )
         contents += [photo for photo in found if photo is not None]
-    return tuple(_not_large(decode_image(photo)) for photo in contents)
+    return tuple(_not_larger(decode_image(photo), max_size) for photo in contents)
 
 
-def _not_large(photo: np.ndarray) -> np.ndarray:
+def _not_larger(photo: np.ndarray, max_size: int) -> np.ndarray:
     height, width = photo.shape[:2]
-    scale = _MAX_SIDE / max(height, width)
+    scale = max_size / max(height, width)
     if scale >= 1.0:
         return photo
     size = (round(width * scale), round(height * scale))

@@ -37,7 +37,7 @@ def test_no_photo_is_of_both_splits(toy_wheel, tmp_path):
 
 
 def test_large_photos_are_made_smaller():
-    assert photos._not_large(np.zeros((1536, 768, 3), np.uint8)).shape == (768, 384, 3)
+    assert photos._not_larger(np.zeros((1536, 768, 3), np.uint8), 768).shape == (768, 384, 3)
 
 
 def test_photos_that_are_not_there_are_answered_with_the_command(toy_wheel, tmp_path):
