@@ -82,8 +82,9 @@ def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     card, files = read_card(workdir)
     began = f", from weights: {card.origin}" if card.origin else ""
+    dataset = getattr(config.data, "dataset", type(config.data).__name__)
     origin = (
-        f"trained with perceiver_jax on {config.data.dataset}, step {found:,} of the run "
+        f"trained with perceiver_jax on {dataset}, step {found:,} of the run "
         f"'{workdir.name}'{began}"
     )
     return Release(

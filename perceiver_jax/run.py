@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_jax.command import run_command
-from perceiver_jax.run_frames import add_optical_flow, add_reconstruct
+from perceiver_jax.run_frames import add_evaluate_flow, add_optical_flow, add_reconstruct
 
 
 def classify_image(options: argparse.Namespace) -> None:
@@ -345,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task.set_defaults(run=generate_music)
 
     add_optical_flow(tasks, positive)
+    add_evaluate_flow(tasks, positive)
     add_reconstruct(tasks, positive)
 
     options = parser.parse_args(arguments)

@@ -40,6 +40,25 @@ def optical_flow(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def evaluate_flow(options: argparse.Namespace) -> None:
+    """Prints the errors of a model over the whole pictures of a dataset."""
+    from perceiver_jax.data import FlowDataConfig
+    from perceiver_jax.data.flow import open_split
+    from perceiver_jax.pipelines.flow_evaluation import flow_errors
+    from perceiver_jax.pipelines.optical_flow import OpticalFlowEstimation
+    from perceiver_jax.pretrained import open_source
+
+    config = FlowDataConfig(
+        dataset=options.dataset, data_dir=options.data_dir, frame_pass=options.frame_pass
+    )
+    source = open_split(config, options.split)
+    estimate = OpticalFlowEstimation(open_source(options.source), batch_size=options.batch_size)
+    numbers = with_progress(iter(range(len(source))), len(source), "pairs")
+    for name, value in flow_errors(estimate, source, numbers).items():
+        unit = "px" if name.startswith("end_point") else "of the pixels"
+        print(f"{name.replace('_', ' '):<28} {value:.4f} {unit}")
+
+
 def reconstruct(options: argparse.Namespace) -> None:
     """Writes what a video autoencoder makes of a video, and prints what it takes it for."""
     from perceiver_jax.data.video import write_video
@@ -349,6 +368,33 @@ def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
         "input", type=Path, nargs="+", help="two pictures, a folder of pictures, or a video"
     )
     task.set_defaults(run=optical_flow)
+
+
+def add_evaluate_flow(tasks: Any, positive: Callable[[str], int]) -> None:
+    """The task `evaluate-flow` of a command line."""
+    task = tasks.add_parser(
+        "evaluate-flow", help="errors of a model of optical flow over whole pictures of a dataset"
+    )
+    task.add_argument("--source", required=True, help="workdir of a run, or FORMAT:PATH-OR-HUB-ID")
+    task.add_argument(
+        "--dataset",
+        required=True,
+        choices=("sintel", "kitti2015", "flying_chairs", "flying_things", "middlebury"),
+        help="layout of the folder",
+    )
+    task.add_argument("--data-dir", help="the dataset's folder; of middlebury, of fetched datasets")
+    task.add_argument("--split", default="val", help="train, val or all (default: val)")
+    task.add_argument(
+        "--pass",
+        dest="frame_pass",
+        choices=("clean", "final"),
+        default="clean",
+        help="rendering of sintel and flying_things (default: clean)",
+    )
+    task.add_argument(
+        "--batch-size", type=positive, default=1, help="tiles that the model sees at once"
+    )
+    task.set_defaults(run=evaluate_flow)
 
 
 def add_reconstruct(tasks: Any, positive: Callable[[str], int]) -> None:

@@ -1,7 +1,11 @@
 """Modalities: input adapters turn arrays into tokens, output adapters turn answers into results."""
 
 from perceiver_jax.adapters.array import ArrayInputAdapter
-from perceiver_jax.adapters.audio import WaveformHead, WaveformInputAdapter
+from perceiver_jax.adapters.audio import (
+    WaveformConfig,
+    WaveformHead,
+    WaveformInputAdapter,
+)
 from perceiver_jax.adapters.base import InputAdapter, ModalityConfig, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter
 from perceiver_jax.adapters.image import (
@@ -16,13 +20,16 @@ from perceiver_jax.adapters.optical_flow import (
     OpticalFlowInputAdapter,
     OpticalFlowOutputAdapter,
 )
+from perceiver_jax.adapters.point_cloud import PointCloudConfig, PointCloudInputAdapter
 from perceiver_jax.adapters.queries import GivenQueriesOutputAdapter
 from perceiver_jax.adapters.sequence import LinearLogits, SequenceEmbedding, TiedLogits
+from perceiver_jax.adapters.spectrogram import SpectrogramConfig, SpectrogramInputAdapter
 from perceiver_jax.adapters.text import (
     TiedTokenOutputAdapter,
     TokenInputAdapter,
     TokenOutputAdapter,
 )
+from perceiver_jax.adapters.time_series import TimeSeriesConfig, TimeSeriesInputAdapter
 from perceiver_jax.adapters.video import VideoHead, VideoInputAdapter
 
 __all__ = [
@@ -43,13 +50,20 @@ __all__ = [
     "OpticalFlowOutputAdapter",
     "OutputAdapter",
     "PatchImageInputAdapter",
+    "PointCloudConfig",
+    "PointCloudInputAdapter",
     "SequenceEmbedding",
+    "SpectrogramConfig",
+    "SpectrogramInputAdapter",
     "TiedLogits",
     "TiedTokenOutputAdapter",
+    "TimeSeriesConfig",
+    "TimeSeriesInputAdapter",
     "TokenInputAdapter",
     "TokenOutputAdapter",
     "VideoHead",
     "VideoInputAdapter",
+    "WaveformConfig",
     "WaveformHead",
     "WaveformInputAdapter",
 ]

@@ -1,11 +1,16 @@
 """Waveforms to tokens, and answers to waveforms.
 
 - Waveforms are [B, S, c] floats in [-1, 1]; a token is a stretch of samples.
+- `WaveformConfig` is an encoder of waveforms alone; videos have theirs beside the image's.
 """
+
+import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.adapters.base import ModalityConfig
+from perceiver_jax.config import setting
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.position import GridEnds, fourier_axes, num_fourier_channels
 from perceiver_jax.core.tokens import Tokens
@@ -72,6 +77,45 @@ class WaveformInputAdapter(nnx.Module):
         )
         content = waveform.reshape(len(waveform), self.num_tokens, -1)
         return Tokens(content=content, positions=tables, order=order, mask=input_mask)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WaveformConfig(ModalityConfig):
+    """An encoder of waveforms.
+
+    Raises:
+        ValueError: the stretches do not tile the waveform.
+
+    Source: Perceiver §4.2: 61,440 samples, 1.28 s at 48 kHz, as 480 tokens of 128. It does not say
+    how many frequencies, nor which.
+    """
+
+    num_samples: int = setting(61_440, "samples S of a waveform")
+    samples_per_patch: int = setting(128, "samples of a token; divides num_samples")
+    num_channels: int = setting(1, "channels c of the sound: 1 mono, 2 stereo")
+    num_frequency_bands: int = setting(64, "frequencies F of the Fourier features of time")
+    max_resolution: float | None = setting(
+        None,
+        "frequencies go from 1 to half of it; None: the number of tokens, whose Nyquist frequency "
+        "that is",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        num_patches(self.num_samples, self.samples_per_patch)
+        if self.max_resolution is not None and not self.max_resolution > 0:
+            raise ValueError(f"max_resolution={self.max_resolution} must be above 0, or None")
+
+    def input_adapter(self, *, rngs: nnx.Rngs) -> WaveformInputAdapter:
+        """See `ModalityConfig`."""
+        num_tokens = num_patches(self.num_samples, self.samples_per_patch)
+        return WaveformInputAdapter(
+            num_samples=self.num_samples,
+            samples_per_patch=self.samples_per_patch,
+            num_channels=self.num_channels,
+            num_frequency_bands=self.num_frequency_bands,
+            max_resolution=num_tokens if self.max_resolution is None else self.max_resolution,
+        )
 
 
 class WaveformHead(nnx.Module):

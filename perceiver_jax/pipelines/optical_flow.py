@@ -1,6 +1,7 @@
 """Pairs of pictures of any size to optical flow."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -18,7 +19,7 @@ class OpticalFlowEstimation:
 
     Args:
         release: the model.
-        batch_size: tiles that the model sees at once.
+        batch_size: tiles that the model sees at once, of one pair or of several.
         min_overlap: pixels that neighbouring tiles share at least.
 
     Raises:
@@ -50,7 +51,7 @@ class OpticalFlowEstimation:
     def __call__(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
         """Yields the flow of each pair, [H, W, 2] float32 pixels (dx, dy), first to second.
 
-        Pairs are taken one by one: memory does not grow with their number.
+        Pairs are taken as they are needed to fill a batch: memory does not grow with their number.
 
         Args:
             pairs: two pictures [H, W, 3] uint8 of one size.
@@ -58,10 +59,18 @@ class OpticalFlowEstimation:
         Raises:
             UserError: the pictures of a pair are not such, when it is reached.
         """
-        for first, second in pairs:
-            tiles = self.tiles(checked_pair(first, second))
-            frames = np.stack([first, second])
-            yield tiles.blend(self._flows(tiles.cut(frames)))
+        layouts: deque[Tiles] = deque()
+
+        def cut() -> Iterator[np.ndarray]:
+            for first, second in pairs:
+                layouts.append(self.tiles(checked_pair(first, second)))
+                yield from layouts[-1].cut(np.stack([first, second]))
+
+        flows = self._flows(cut())
+        for flow in flows:
+            tiles = layouts.popleft()
+            others = itertools.islice(flows, len(tiles.places) - 1)
+            yield tiles.blend(itertools.chain([flow], others))
 
     def tiles(self, image_size: tuple[int, int]) -> Tiles:
         """How pictures of a size are cut."""
@@ -69,11 +78,28 @@ class OpticalFlowEstimation:
 
     def _flows(self, tiles: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """[2, h, w, 3] uint8 tiles → their flow [h, w, 2]."""
-        while part := list(itertools.islice(tiles, self.batch_size)):
+        for part in _batches(tiles, self.batch_size):
             # Always the same batch size, so that the model is compiled once.
             filled = part + part[:1] * (self.batch_size - len(part))
             batch = np.stack(filled).astype(np.float32) / 255.0 * 2.0 - 1.0
             yield from np.asarray(_predict(self.model, batch))[: len(part)]
+
+
+def _batches(tiles: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    """Lists of so many tiles; shorter are the last, and one before a pair that cannot be used."""
+    part: list[np.ndarray] = []
+    try:
+        for tile in tiles:
+            part.append(tile)
+            if len(part) == size:
+                yield part
+                part = []
+    except UserError:
+        if part:
+            yield part
+        raise
+    if part:
+        yield part
 
 
 @jax.jit

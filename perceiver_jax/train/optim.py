@@ -38,7 +38,9 @@ class OptimizerConfig:
     final_fraction: float = setting(0.0, "where the cosine ends, as a fraction of the peak")
     decay_rate: float = setting(0.9, "factor of 'step' and 'exponential'")
     decay_steps: int = setting(1000, "steps between two factors of 'step' and 'exponential'")
-    weight_decay: float = setting(0.01, "decay per step, times the learning rate; not of adam and sgd")
+    weight_decay: float = setting(
+        0.01, "decay per step, times the learning rate; not of adam and sgd"
+    )
     no_decay: tuple[str, ...] = setting(
         (r"bias$", r"norm/scale$"), "regular expressions of parameter paths that do not decay"
     )
@@ -187,13 +189,14 @@ def _scale_by_muon(config: OptimizerConfig) -> optax.GradientTransformation:
             for path, parameter in params.items()
         }
 
+    chosen: Any = kernels
     return contrib.muon(
         1.0,
         beta=0.95,
         adam_b1=config.b1,
         adam_b2=config.b2,
         eps=config.epsilon,
-        muon_weight_dimension_numbers=kernels,
+        muon_weight_dimension_numbers=chosen,
         consistent_rms=0.2,
     )
 

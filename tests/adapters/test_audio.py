@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from perceiver_jax.adapters import WaveformHead, WaveformInputAdapter
+from perceiver_jax.adapters import WaveformConfig, WaveformHead, WaveformInputAdapter
 from perceiver_jax.core.position import fourier_features
 
 OPTIONS = {"num_samples": 12, "samples_per_patch": 4, "num_frequency_bands": 2}
@@ -51,6 +51,33 @@ def test_other_waveforms_are_refused(shape, dtype, message):
 def test_stretches_must_tile_the_waveform(samples_per_patch):
     with pytest.raises(ValueError, match=f"samples_per_patch={samples_per_patch} does not divide"):
         WaveformInputAdapter(**(OPTIONS | {"samples_per_patch": samples_per_patch}))
+
+
+def test_the_config_makes_the_published_480_tokens_of_128_samples():
+    adapter = WaveformConfig().input_adapter(rngs=nnx.Rngs(0))
+    assert (adapter.num_tokens, adapter.samples_per_patch, adapter.shape) == (480, 128, (61_440, 1))
+    assert adapter.num_input_channels == 128 + 1 + 2 * 64
+
+
+def test_the_config_makes_the_adapter_that_it_describes():
+    options = {"num_channels": 2, "max_resolution": 5.0}
+    adapter = WaveformConfig(**OPTIONS, **options).input_adapter(rngs=nnx.Rngs(0))
+    assert (adapter.shape, adapter.num_frequency_bands, adapter.max_resolution) == ((12, 2), 2, 5.0)
+    assert WaveformConfig(**OPTIONS).input_adapter(rngs=nnx.Rngs(0)).max_resolution == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"samples_per_patch": 5}, "samples_per_patch=5 does not divide"),
+        ({"max_resolution": 0.0}, "max_resolution=0.0 must be above 0"),
+        ({"num_channels": 0}, "num_channels=0 is too small"),
+        ({"num_self_attention_heads": 0}, "num_self_attention_heads=0 is too small"),
+    ],
+)
+def test_configs_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        WaveformConfig(**(OPTIONS | fields))
 
 
 def head(random_model, **fields):

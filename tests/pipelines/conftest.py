@@ -12,6 +12,8 @@ from perceiver_jax import models
 from perceiver_jax.card import ModelCard, TextPreprocessing
 from perceiver_jax.models import (
     ClassificationDecoderConfig,
+    OpticalFlowDecoderConfig,
+    OpticalFlowEncoderConfig,
     PerceiverConfig,
     TextDecoderConfig,
     TextEncoderConfig,
@@ -60,3 +62,31 @@ def golden_tiling():
     if not folder:
         pytest.skip("PERCEIVER_GOLDEN is not set; it names the folder of golden files")
     return np.load(Path(folder) / "deepmind" / "flow_tiling.npz")
+
+
+@pytest.fixture(scope="module")
+def flow_release(random_model):
+    """A tiny model of optical flow, for pictures of 12×16."""
+    common = {"num_cross_attention_heads": 1}
+    config = PerceiverConfig(
+        encoder=OpticalFlowEncoderConfig(
+            image_shape=(12, 16),
+            num_patch_hidden_channels=4,
+            num_frequency_bands=2,
+            num_self_attention_heads=2,
+            num_self_attention_layers_per_block=1,
+            **common,
+        ),
+        decoder=OpticalFlowDecoderConfig(rescale_factor=1.0, **common),
+        num_latents=3,
+        num_latent_channels=8,
+    )
+    return release(random_model(lambda: models.build(config, jax.random.key(0))))
+
+
+@pytest.fixture
+def flow_source(flow_release, tmp_path):
+    """The same in a folder, as an option of a command."""
+    folder = tmp_path / "model"
+    flow_release.save(folder)
+    return f"--source=ours:{folder}"

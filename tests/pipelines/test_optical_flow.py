@@ -9,41 +9,9 @@ from perceiver_jax import models, run
 from perceiver_jax.data.flow import read_flow
 from perceiver_jax.errors import UserError
 from perceiver_jax.flow_colors import flow_to_image
-from perceiver_jax.models import (
-    OpticalFlowDecoderConfig,
-    OpticalFlowEncoderConfig,
-    PerceiverConfig,
-)
 from perceiver_jax.models.release import release
+from perceiver_jax.pipelines import optical_flow
 from perceiver_jax.pipelines.optical_flow import OpticalFlowEstimation
-
-TILE = (12, 16)
-
-
-@pytest.fixture(scope="module")
-def released(random_model):
-    common = {"num_cross_attention_heads": 1}
-    config = PerceiverConfig(
-        encoder=OpticalFlowEncoderConfig(
-            image_shape=TILE,
-            num_patch_hidden_channels=4,
-            num_frequency_bands=2,
-            num_self_attention_heads=2,
-            num_self_attention_layers_per_block=1,
-            **common,
-        ),
-        decoder=OpticalFlowDecoderConfig(rescale_factor=1.0, **common),
-        num_latents=3,
-        num_latent_channels=8,
-    )
-    return release(random_model(lambda: models.build(config, jax.random.key(0))))
-
-
-@pytest.fixture
-def source(released, tmp_path):
-    folder = tmp_path / "model"
-    released.save(folder)
-    return f"--source=ours:{folder}"
 
 
 def picture(seed, height=12, width=16):
@@ -56,24 +24,24 @@ def saved(path, pixels):
     return str(path)
 
 
-def test_one_tile_is_the_models_flow(released):
+def test_one_tile_is_the_models_flow(flow_release):
     first, second = picture(0), picture(1)
-    (flow,) = OpticalFlowEstimation(released)([(first, second)])
+    (flow,) = OpticalFlowEstimation(flow_release)([(first, second)])
     frames = np.stack([first, second])[None] / np.float32(255) * 2 - 1
-    np.testing.assert_allclose(flow, released.model()(frames)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(flow, flow_release.model()(frames)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(12, 16), (20, 16), (25, 41), (5, 9), (13, 7)])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_pictures_of_any_size(released, size, batch_size):
+def test_pictures_of_any_size(flow_release, size, batch_size):
     pairs = [(picture(0, *size), picture(1, *size))]
-    (flow,) = OpticalFlowEstimation(released, batch_size=batch_size)(pairs)
+    (flow,) = OpticalFlowEstimation(flow_release, batch_size=batch_size)(pairs)
     assert flow.shape == (*size, 2) and flow.dtype == np.float32 and np.isfinite(flow).all()
-    (one,) = OpticalFlowEstimation(released)(pairs)
+    (one,) = OpticalFlowEstimation(flow_release)(pairs)
     np.testing.assert_allclose(flow, one, rtol=1e-4, atol=1e-5)
 
 
-def test_pairs_are_taken_one_by_one(released):
+def test_pairs_are_taken_one_by_one(flow_release):
     taken = []
 
     def pairs():
@@ -81,9 +49,34 @@ def test_pairs_are_taken_one_by_one(released):
             taken.append(i)
             yield picture(i), picture(i + 1)
 
-    flows = OpticalFlowEstimation(released)(pairs())
+    flows = OpticalFlowEstimation(flow_release)(pairs())
     next(flows)
     assert taken == [0]
+
+
+def test_batches_are_filled_with_tiles_of_the_next_pairs(flow_release, monkeypatch):
+    sizes = [(12, 16), (20, 16), (12, 16), (12, 30)]
+    pairs = [(picture(i, *size), picture(9 + i, *size)) for i, size in enumerate(sizes)]
+    wanted = list(OpticalFlowEstimation(flow_release)(pairs))
+    calls = []
+    predict = optical_flow._predict
+    monkeypatch.setattr(
+        optical_flow, "_predict", lambda *args: calls.append(len(args[1])) or predict(*args)
+    )
+    estimate = OpticalFlowEstimation(flow_release, batch_size=4)
+    got = list(estimate(pairs))
+    num_tiles = sum(len(estimate.tiles(size).places) for size in sizes)
+    assert calls == [4] * -(-num_tiles // 4)
+    for flow, one in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(flow, one, rtol=1e-4, atol=1e-5)
+
+
+def test_flows_before_a_pair_that_is_none_are_yielded(flow_release):
+    pairs = [(picture(0), picture(1)), (picture(2), picture(3)), (picture(4), picture(5, 12, 17))]
+    flows = OpticalFlowEstimation(flow_release, batch_size=4)(pairs)
+    assert [next(flows).shape for _ in range(2)] == [(12, 16, 2)] * 2
+    with pytest.raises(UserError, match="12×16 and 12×17"):
+        next(flows)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +87,9 @@ def test_pairs_are_taken_one_by_one(released):
         (picture(0) / 255.0, picture(1) / 255.0, "of 8 bits"),
     ],
 )
-def test_pictures_that_are_no_pair(released, first, second, message):
+def test_pictures_that_are_no_pair(flow_release, first, second, message):
     with pytest.raises(UserError, match=message):
-        list(OpticalFlowEstimation(released)([(first, second)]))
+        list(OpticalFlowEstimation(flow_release)([(first, second)]))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +100,9 @@ def test_pictures_that_are_no_pair(released, first, second, message):
         ({"min_overlap": -1}, "cannot overlap by -1"),
     ],
 )
-def test_numbers_that_make_no_sense(released, options, message):
+def test_numbers_that_make_no_sense(flow_release, options, message):
     with pytest.raises(UserError, match=message):
-        OpticalFlowEstimation(released, **options)
+        OpticalFlowEstimation(flow_release, **options)
 
 
 def test_other_models_are_refused(tiny_config, random_model):
@@ -119,43 +112,43 @@ def test_other_models_are_refused(tiny_config, random_model):
 
 
 @pytest.mark.parametrize("ending", [".flo", ".npy", ".pfm"])
-def test_two_pictures_to_a_file_of_flow(released, source, tmp_path, ending):
+def test_two_pictures_to_a_file_of_flow(flow_release, flow_source, tmp_path, ending):
     files = [saved(tmp_path / f"{i}.png", picture(i, 15, 20)) for i in range(2)]
     out = tmp_path / f"out{ending}"
-    assert run.main(["optical-flow", source, f"--out={out}", *files]) == 0
-    (wanted,) = OpticalFlowEstimation(released)([(picture(0, 15, 20), picture(1, 15, 20))])
+    assert run.main(["optical-flow", flow_source, f"--out={out}", *files]) == 0
+    (wanted,) = OpticalFlowEstimation(flow_release)([(picture(0, 15, 20), picture(1, 15, 20))])
     np.testing.assert_allclose(read_flow(out).flow, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_colours_beside_the_picture(released, source, tmp_path):
+def test_colours_beside_the_picture(flow_release, flow_source, tmp_path):
     files = [saved(tmp_path / f"{i}.png", picture(i)) for i in range(2)]
     out = tmp_path / "out.png"
-    assert run.main(["optical-flow", source, f"--out={out}", "--side-by-side", *files]) == 0
+    assert run.main(["optical-flow", flow_source, f"--out={out}", "--side-by-side", *files]) == 0
     shown = cv2.imread(str(out))[..., ::-1]
-    (flow,) = OpticalFlowEstimation(released)([(picture(0), picture(1))])
+    (flow,) = OpticalFlowEstimation(flow_release)([(picture(0), picture(1))])
     np.testing.assert_array_equal(shown[:, :16], picture(0))
     np.testing.assert_array_equal(shown[:, 16:], flow_to_image(flow))
 
 
-def test_a_folder_to_a_folder(released, source, tmp_path):
+def test_a_folder_to_a_folder(flow_release, flow_source, tmp_path):
     for i in range(3):
         saved(tmp_path / "frames" / f"{i}.png", picture(i))
     out = tmp_path / "flows"
-    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    assert run.main(["optical-flow", flow_source, f"--out={out}", str(tmp_path / "frames")]) == 0
     names = sorted(path.name for path in out.iterdir())
     assert names == ["0.flo", "0.png", "1.flo", "1.png"]
-    (wanted,) = OpticalFlowEstimation(released)([(picture(1), picture(2))])
+    (wanted,) = OpticalFlowEstimation(flow_release)([(picture(1), picture(2))])
     np.testing.assert_allclose(read_flow(out / "1.flo").flow, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_video_to_a_video(source, tmp_path):
+def test_a_video_to_a_video(flow_source, tmp_path):
     pytest.importorskip("av", reason="videos need PyAV")
     from perceiver_jax.data.video import probe, write_video
 
     clip = tmp_path / "clip.mp4"
     write_video(clip, (picture(i, 32, 48) for i in range(4)), 8.0)
     out = tmp_path / "flow.mp4"
-    assert run.main(["optical-flow", source, f"--out={out}", "--side-by-side", str(clip)]) == 0
+    assert run.main(["optical-flow", flow_source, f"--out={out}", "--side-by-side", str(clip)]) == 0
     info = probe(out)
     assert info.size == (32, 96)
     np.testing.assert_allclose([info.frame_rate, info.seconds], [8.0, 3 / 8], rtol=1e-3)
@@ -181,7 +174,7 @@ def test_a_video_to_a_video(source, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_told(
-    source, tmp_path, monkeypatch, capsys, inputs, out, options, message
+    flow_source, tmp_path, monkeypatch, capsys, inputs, out, options, message
 ):
     if inputs == ["broken.mp4"]:
         pytest.importorskip("av", reason="videos need PyAV")
@@ -191,7 +184,7 @@ def test_what_cannot_be_done_is_told(
     (tmp_path / "none").mkdir()
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     monkeypatch.chdir(tmp_path)
-    assert run.main(["optical-flow", source, f"--out={out}", *options, *inputs]) == 1
+    assert run.main(["optical-flow", flow_source, f"--out={out}", *options, *inputs]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / out).is_file()
 
@@ -200,29 +193,29 @@ def test_what_cannot_be_done_is_told(
     ("inputs", "out"),
     [(["0.png", "1.png"], "0.png"), (["0.png", "1.png"], "."), (["many"], "many")],
 )
-def test_what_is_read_is_not_overwritten(source, tmp_path, monkeypatch, capsys, inputs, out):
+def test_what_is_read_is_not_overwritten(flow_source, tmp_path, monkeypatch, capsys, inputs, out):
     for name in ("0.png", "1.png", "many/0.png", "many/1.png"):
         saved(tmp_path / name, picture(0))
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
-    assert run.main(["optical-flow", source, f"--out={out}", *inputs]) == 1
+    assert run.main(["optical-flow", flow_source, f"--out={out}", *inputs]) == 1
     assert "would be overwritten" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
-def test_numbered_pictures_follow_each_other(released, source, tmp_path):
+def test_numbered_pictures_follow_each_other(flow_release, flow_source, tmp_path):
     for i in (1, 2, 10):
         saved(tmp_path / "frames" / f"f{i}.png", picture(i))
     out = tmp_path / "flows"
-    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    assert run.main(["optical-flow", flow_source, f"--out={out}", str(tmp_path / "frames")]) == 0
     assert sorted(path.name for path in out.glob("*.flo")) == ["f1.flo", "f2.flo"]
-    (wanted,) = OpticalFlowEstimation(released)([(picture(2), picture(10))])
+    (wanted,) = OpticalFlowEstimation(flow_release)([(picture(2), picture(10))])
     np.testing.assert_allclose(read_flow(out / "f2.flo").flow, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_pictures_of_one_name_have_flows_of_their_own(source, tmp_path):
+def test_pictures_of_one_name_have_flows_of_their_own(flow_source, tmp_path):
     for name in ("0.bmp", "0.png", "1.png"):
         saved(tmp_path / "frames" / name, picture(0))
     out = tmp_path / "flows"
-    assert run.main(["optical-flow", source, f"--out={out}", str(tmp_path / "frames")]) == 0
+    assert run.main(["optical-flow", flow_source, f"--out={out}", str(tmp_path / "frames")]) == 0
     assert sorted(path.name for path in out.glob("*.flo")) == ["0.bmp.flo", "0.png.flo"]

@@ -15,7 +15,7 @@ from perceiver_jax.data import pipeline
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.video.config import VideoDataConfig
-from perceiver_jax.data.video.reading import CENTRE
+from perceiver_jax.data.video.reading import CENTRE, Clip
 from perceiver_jax.data.video.videos import Video, VideoSource
 
 
@@ -104,6 +104,12 @@ class _RandomClip:
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _read(video: Video, config: VideoDataConfig, start_s: float, crop: tuple[float, float]) -> Clip:
+    """A clip; a run that learns a few by heart decodes each of them once."""
+    return video.clip(config, start_s, crop)
+
+
 def _clip(
     example: Example,
     config: VideoDataConfig,
@@ -117,7 +123,7 @@ def _clip(
     first, end = video.span()
     # Of a video that is too short, whoever reads it says so.
     start = first + when * max(0.0, end - config.clip_seconds - first)
-    clip = video.clip(config, start, crop)
+    clip = _read(video, config, start, crop)
     frames = clip.frames[:, :, ::-1] if flip else clip.frames
     return {
         "image": np.float32(frames) / np.float32(255),

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from perceiver_jax.data import DatasetError
+from perceiver_jax.data.time_series.csv_folders import read_csv_folder
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    write(tmp_path / "train" / "walk" / "b.csv", "time,x,y\n0.0,1,2\n0.7,3,\n")
+    write(tmp_path / "train" / "run" / "a.csv", "x,time,y\n5,10,6\n")
+    write(tmp_path / "test" / "sit" / "c.csv", "time,x,y\n2024-01-01T00:00:10,1,?\n")
+    write(tmp_path / "train" / "walk" / ".hidden.csv", "nothing")
+    write(tmp_path / "train" / "walk" / "notes.txt", "nothing")
+    write(tmp_path / "train" / "of_no_class.csv", "nothing")
+    return tmp_path
+
+
+def test_a_file_is_a_series_and_its_folder_the_class(root):
+    source = read_csv_folder(root, "train", "time")
+    assert source.class_names == ("run", "sit", "walk")
+    run, walk = source
+    assert (run["label"], walk["label"]) == (0, 2)
+    np.testing.assert_array_equal(run["values"], [[5, 6]])
+    np.testing.assert_array_equal(run["times"], [10])
+    np.testing.assert_array_equal(walk["values"], np.array([[1, 2], [3, np.nan]], np.float32))
+    np.testing.assert_array_equal(walk["times"], [0.0, 0.7])
+
+
+def test_labels_are_the_same_in_all_splits_and_times_may_be_dates(root):
+    (one,) = read_csv_folder(root, "test", "time")
+    assert one["label"] == 1
+    assert one["times"].tolist() == [1704067210.0]
+    assert np.isnan(one["values"][0, 1])
+
+
+def test_without_a_column_of_times_rows_are_counted(tmp_path):
+    write(tmp_path / "train" / "a" / "a.csv", "x,y\n1,2\n3,4\n\n5,6\n")
+    (one,) = read_csv_folder(tmp_path, "train", None)
+    np.testing.assert_array_equal(one["times"], [0, 1, 2])
+    np.testing.assert_array_equal(one["values"], [[1, 2], [3, 4], [5, 6]])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("time,x\n0,1\n1,2,3\n", "a.csv:3: 3 cells, expected 2"),
+        ("time,x\n0,one\n", "a.csv:2: could not convert string to float: 'one'"),
+        ("time,x\nlater,1\n", "a.csv:2: .*later"),
+        ("time,x\n,1\n", "a.csv:2: "),
+        ("t,x\n0,1\n", "a.csv:1: no column is called 'time'; there are t, x. Name that of the"),
+        ("time\n0\n", "a.csv:1: columns time; expected different names, of a channel at least"),
+        ("time,x,x\n0,1,2\n", "a.csv:1: columns time, x, x; expected different names"),
+        ("time,x\n", "a.csv has no rows"),
+        ("", "a.csv has no rows"),
+    ],
+)
+def test_a_wrong_file_and_its_line_are_named(tmp_path, text, message):
+    write(tmp_path / "train" / "a" / "a.csv", text)
+    with pytest.raises(DatasetError, match=message):
+        read_csv_folder(tmp_path, "train", "time")
+
+
+def test_files_of_other_channels_are_refused(root):
+    write(root / "train" / "walk" / "z.csv", "time,x,z\n0,1,2\n")
+    with pytest.raises(DatasetError, match="z.csv:1: channels x, z are not those .* x, y"):
+        read_csv_folder(root, "train", "time")
+
+
+def test_a_missing_or_empty_split_is_an_error(root):
+    with pytest.raises(DatasetError, match="no folder 'val'; .* found test, train"):
+        read_csv_folder(root, "val", "time")
+    (root / "empty").mkdir()
+    with pytest.raises(DatasetError, match="empty has no series; expected DIR/SPLIT/CLASS"):
+        read_csv_folder(root, "empty", "time")
+
+
+def test_a_file_that_is_no_text_is_an_error(root):
+    (root / "train" / "walk" / "z.csv").write_bytes(b"time,x\n\xff\xfe\x00,1\n")
+    with pytest.raises(DatasetError, match="z.csv cannot be read"):
+        read_csv_folder(root, "train", "time")
