@@ -33,7 +33,7 @@ demo: $(DEMO)
 	$(BIN)/python -m perceiver_jax.train.main --config=mnist5k
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,8 @@ python -m perceiver_jax.train.main --config=configs/instruments.py:mel \
 - Endless mixes of one to three recorded notes of eight families, a second each; the held-out ones
   are of 16 instruments that training has not heard. The recordings are of the package pretty_midi;
   `python -m perceiver_jax.data.audio.general_midi` fetches them where it is not installed.
+- Held-out mean average precision 43.1 % raw, 55.5 % by spectrogram (medians of seeds 0 to 2); of
+  new mixes of the instruments trained on, 70.7 % and 66.9 % (seed 0). See docs/audio.md.
 - Without a variant (or as `waveform`) a token is 128 samples; as `mel`, 5 frames by 8 bands.
 """
 

@@ -1,8 +1,9 @@
-"""A video autoencoder that learns two clips of a cartoon by heart, on a CPU in minutes.
+"""A video autoencoder of small frames for two clips of a cartoon, to be learned by heart on a CPU.
 
 python -m perceiver_jax.data.video.bunny
 python -m perceiver_jax.train.main --config=configs/video_small.py --workdir=runs/video_small
 
+- Not trained to the end yet: there is no figure for it.
 - 16 frames of 48×64 pixels and 0.64 s of sound at 8 kHz; it is evaluated on the clips that it is
   trained on, to show that picture and sound pass the bottleneck.
 """

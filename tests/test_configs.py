@@ -15,6 +15,7 @@ from perceiver_jax.train.metrics import read_rows
 
 CONFIGS = list(shipped_configs())
 COUNTS = {
+    "audioset": 107_419_677,
     "clm_bytes": 30_563_078,
     "clm_c4": 453_950_720,
     "imagenet_a": 48_440_627,

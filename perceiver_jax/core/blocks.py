@@ -153,8 +153,12 @@ class Blocks:
     def scores(self, q_block, k_block, mask_block, i, j):
         """Scaled scores of a pair in at least float32, -inf where a query may not attend."""
         dtype = jnp.promote_types(q_block.dtype, jnp.float32)
+        scale = q_block.shape[-1] ** 0.5
+        # Queries are fewer than scores, and a scaled query of half precision would be rounded.
+        early, late = (scale, 1.0) if q_block.dtype == dtype else (1.0, scale)
+        q_block = q_block / early
         scores = jnp.einsum("bhnk,bmhk->bhnm", q_block, k_block, preferred_element_type=dtype)
-        scores = scores / q_block.shape[-1] ** 0.5
+        scores = scores / late
         queries = (self.first_query(i) + jnp.arange(self.queries))[None, None, :, None]
         keys = (self.first_key(j) + jnp.arange(self.keys))[None, None, None]
         if self.num_keys % self.keys:  # keys that the last block shares with the one before

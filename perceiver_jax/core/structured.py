@@ -172,9 +172,13 @@ def attend_from_tokens(
     elements = layout.elements(None, None if norm is None else norm.epsilon)
     scores = evaluate_all(layout.functional(u), elements)[:, : tokens.num_tokens]
     scores = rearrange(scores + constant[:, None], "b o (h m) -> b h o m", m=num_keys)
-    weights = jax.nn.softmax(scores, axis=-1)
-    result = jnp.einsum("bhom,bmhv->bohv", weights, v.astype(dtype))
-    return rearrange(result, "b o h v -> b o (h v)")
+    highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - highest)
+    # Divided after the product, which has fewer channels than there are keys; both operands lie as
+    # a product takes them, and nothing as large as the weights is copied.
+    result = weights @ rearrange(v.astype(dtype), "b m h v -> b h m v")
+    result = result / weights.sum(axis=-1, keepdims=True)
+    return rearrange(result, "b h o v -> b o (h v)")
 
 
 def _in_parts(function: Callable[[Array], Array], u: Array, at_once: int | None) -> Array:

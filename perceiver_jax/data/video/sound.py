@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.data.audio.decoding import MARGIN_S, Track, channels
 from perceiver_jax.data.video.containers import (
     VideoError,
     checked,
@@ -18,12 +19,6 @@ from perceiver_jax.data.video.containers import (
     seconds,
     video_stream,
 )
-
-_MARGIN_S = 1
-"""What is decoded before and behind: decoders and resampling filters need a run-up. It is a whole
-second, as that is a whole number of samples at every rate."""
-_JITTER_S = 0.03
-"""Time stamps that are rounded do not tear neighbouring samples apart; gaps longer than this do."""
 
 
 def read_sound(
@@ -47,40 +42,13 @@ def read_sound(
     track = _decode(path, start_s, num_samples / sample_rate)
     if track is None or not track.heard:
         return np.zeros((num_samples, 1), np.float32), False
-    samples = _resampled(track.samples, track.rate, sample_rate)
-    margin = _MARGIN_S * sample_rate
-    sound = np.zeros(num_samples, np.float32)
-    found = samples[margin : margin + num_samples]
-    sound[: len(found)] = found
-    return np.clip(sound, -1.0, 1.0)[:, None], True
+    return track.resampled(num_samples, sample_rate), True
 
 
-class _Track:
-    """Samples of the wanted time and its margins, at the rate of the file."""
-
-    def __init__(self, rate: int, begin_s: float, length_s: float):
-        self.rate, self._begin_s = rate, begin_s - _MARGIN_S
-        self.samples = np.zeros(round((length_s + 2 * _MARGIN_S) * rate), np.float32)
-        self.heard = False
-        self._next: int | None = None
-
-    def put(self, samples: np.ndarray, time_s: float) -> None:
-        """Lays samples where their time stamp says, or directly behind those before."""
-        first = round((time_s - self._begin_s) * self.rate)
-        if self._next is not None and abs(first - self._next) <= _JITTER_S * self.rate:
-            first = self._next
-        self._next = end = first + len(samples)
-        begin, stop = max(first, 0), min(end, len(self.samples))
-        if begin < stop:
-            self.samples[begin:stop] = samples[begin - first : stop - first]
-        margin = _MARGIN_S * self.rate
-        self.heard |= first < len(self.samples) - margin and end > margin
-
-
-def _decode(path: str | os.PathLike[str], start_s: float, length_s: float) -> _Track | None:
+def _decode(path: str | os.PathLike[str], start_s: float, length_s: float) -> Track | None:
     """From a key frame before the part; from the beginning where that leads behind it."""
     av = require_av()
-    for seek in (True, False) if start_s > _MARGIN_S else (False,):
+    for seek in (True, False) if start_s > MARGIN_S else (False,):
         with opened(path) as container:
             video = video_stream(container, path)
             stream = next((x for x in container.streams.audio if x.codec_context), None)
@@ -89,7 +57,7 @@ def _decode(path: str | os.PathLike[str], start_s: float, length_s: float) -> _T
             begin_s = origin(video) + start_s
             try:
                 if seek:
-                    target = (begin_s - _MARGIN_S) / float(video.time_base)
+                    target = (begin_s - MARGIN_S) / float(video.time_base)
                     container.seek(int(target), stream=video)
                 frames = _frames(container, stream, path)
                 first = next(frames, None)
@@ -97,7 +65,7 @@ def _decode(path: str | os.PathLike[str], start_s: float, length_s: float) -> _T
                 if seek:
                     continue  # cannot seek, or not there: maybe from the beginning
                 raise
-            if seek and (first is None or first[0] > begin_s - _MARGIN_S / 2):
+            if seek and (first is None or first[0] > begin_s - MARGIN_S / 2):
                 continue
             return None if first is None else _track(first, frames, begin_s, length_s)
     return None
@@ -105,13 +73,13 @@ def _decode(path: str | os.PathLike[str], start_s: float, length_s: float) -> _T
 
 def _track(
     first: tuple[float, Any], frames: Iterator[tuple[float, Any]], begin_s: float, length_s: float
-) -> _Track:
-    track = _Track(first[1].sample_rate, begin_s, length_s)
-    track.put(_mono(first[1]), first[0])
+) -> Track:
+    track = Track(first[1].sample_rate, 1, begin_s, length_s)
+    track.put(channels(first[1], 1), first[0])
     for time_s, frame in frames:
-        if time_s > begin_s + length_s + _MARGIN_S:
+        if time_s > begin_s + length_s + MARGIN_S:
             break
-        track.put(_mono(frame), time_s)
+        track.put(channels(frame, 1), time_s)
     return track
 
 
@@ -124,26 +92,3 @@ def _frames(
         time_s = end_s if frame.pts is None else seconds(frame, frame.pts)
         end_s = time_s + frame.samples / frame.sample_rate
         yield time_s, frame
-
-
-def _mono(frame: Any) -> np.ndarray:
-    """[n] float32, the mean of the channels of an `av.AudioFrame`."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(frame.samples, -1).T
-    if samples.dtype.kind in "iu":
-        half = 2.0 ** (8 * samples.dtype.itemsize - 1)
-        samples = samples / half - (samples.dtype.kind == "u")
-    return samples.mean(axis=0, dtype=np.float32)
-
-
-def _resampled(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """[n] float32 at another rate; sample 0 stays where it is."""
-    if rate == sample_rate:
-        return samples
-    av = require_av()
-    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.sample_rate = rate
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
-    done = [*resampler.resample(frame), *resampler.resample(None)]
-    return np.concatenate([x.to_ndarray()[0] for x in done])
