@@ -6,7 +6,8 @@ python -m benchmarks.middlebury --source=runs/flow_small
 
 - On 256 pairs of photos that it has not seen the end-point error falls to 0.42 pixels, of 1.49
   without flow (0.86 after 500 steps, 0.54 after 2,500); 3.5 steps a second on two quiet CPU cores.
-- On the real stereo pair, shrunk to its frames, it is far behind OpenCV's DIS: docs/dense_outputs.md.
+- On the real stereo pair, shrunk to its frames, it is far behind OpenCV's DIS, see
+  docs/dense_outputs.md.
 """
 
 import dataclasses

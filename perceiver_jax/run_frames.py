@@ -48,6 +48,8 @@ def evaluate_flow(options: argparse.Namespace) -> None:
     from perceiver_jax.pipelines.optical_flow import OpticalFlowEstimation
     from perceiver_jax.pretrained import open_source
 
+    if options.data_dir is None and options.dataset != "middlebury":
+        raise UserError(f"'{options.dataset}' is a folder of yours; name it: --data-dir=DIR")
     config = FlowDataConfig(
         dataset=options.dataset, data_dir=options.data_dir, frame_pass=options.frame_pass
     )

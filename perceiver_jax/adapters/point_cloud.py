@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from flax import nnx
@@ -34,8 +35,8 @@ class PointCloudConfig(ModalityConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.max_resolution > 0.0:
-            raise ValueError(f"max_resolution={self.max_resolution} must be above 0")
+        if not 0.0 < self.max_resolution < math.inf:
+            raise ValueError(f"max_resolution={self.max_resolution} must be above 0 and finite")
 
     def input_adapter(self, *, rngs: nnx.Rngs) -> "PointCloudInputAdapter":
         """See `ModalityConfig`."""

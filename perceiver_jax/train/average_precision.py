@@ -43,8 +43,10 @@ class PrecisionCounts:
         classes = jnp.arange(logits.shape[1])
         empty = jnp.zeros((NUM_BINS, logits.shape[1]), jnp.float32)
         targets, counted = targets.astype(bool), counted.astype(bool)[:, None]
+        # What is not a number has to stay so, instead of falling into some bin.
+        spoilt = jnp.where((jnp.isnan(logits) & counted).any(), jnp.nan, 0.0)
         return cls(
-            empty.at[bins, classes].add((targets & counted).astype(jnp.float32)),
+            spoilt + empty.at[bins, classes].add((targets & counted).astype(jnp.float32)),
             empty.at[bins, classes].add((~targets & counted).astype(jnp.float32)),
         )
 
@@ -59,6 +61,8 @@ class PrecisionCounts:
             for counts in (self.positives, self.negatives)
         )
         total = positives[-1]
+        if np.isnan(total).any():
+            return float("nan")
         gained = np.diff(positives, axis=0, prepend=0.0)
         precision = positives / np.maximum(positives + negatives, 1.0)
         found = total > 0

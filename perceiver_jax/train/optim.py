@@ -44,7 +44,9 @@ class OptimizerConfig:
     no_decay: tuple[str, ...] = setting(
         (r"bias$", r"norm/scale$"), "regular expressions of parameter paths that do not decay"
     )
-    b1: float = setting(0.9, "decay of the first moment; momentum of 'sgd'")
+    b1: float = setting(
+        0.9, "decay of the first moment; momentum of 'sgd'; kernels of 'muon' have 0.95"
+    )
     b2: float = setting(0.999, "decay of the second moment")
     epsilon: float = setting(1e-8, "added to the root of the second moment")
     frozen: tuple[str, ...] = setting(

@@ -49,3 +49,7 @@ def test_classes_that_no_example_has_do_not_count():
 
 def test_scores_beyond_the_limits_are_in_the_last_bins():
     assert of([[90.0], [-90.0]], [[True], [False]]).value() == 1.0
+
+
+def test_scores_that_are_not_numbers_make_none():
+    assert np.isnan(of([[np.nan], [1.0]], [[True], [False]]).value())

@@ -17,7 +17,7 @@ from perceiver_jax.train.main import train
 from perceiver_jax.train.metrics import average
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.tasks import Classification
-from tests.toy_modality import ToyData, toy_model
+from tests.toy_modality import ToyData, ToySource, toy_model
 
 
 class Fixed:
@@ -143,3 +143,29 @@ def test_it_goes_through_a_config_dict():
 def test_what_does_not_go_together_is_an_error_before_work_starts(model, data, message):
     with pytest.raises(UserError, match=message):
         Classification().check(model, data)
+
+
+def test_splits_of_different_classes_are_an_error(monkeypatch):
+    class Other(ToySource):
+        class_names = ("high", "low")
+
+    monkeypatch.setattr(
+        ToyData, "open", lambda self, split: (ToySource if split == "train" else Other)(20)
+    )
+    data = ToyData(data_dir="elsewhere")
+    with pytest.raises(UserError, match="different classes, in another order"):
+        Classification().check(toy_model(), data)
+
+
+@pytest.mark.parametrize("any_number", [False, True])
+def test_averages_of_views_are_exact_for_large_logits(any_number):
+    class Sure(Fixed):
+        def __call__(self, inputs, input_mask=None, *, key=None):
+            return 60.0 * jnp.sign(super().__call__(inputs))
+
+    one = batch(Classification(), ToyData(eval_batch_size=20, any_number=any_number))
+    twice = one | {"inputs": {"numbers": one["inputs"]["numbers"].repeat(2, axis=1)}}
+    twice["input_mask"] = one["input_mask"].repeat(2, axis=1)
+    got = [average([Classification().evaluate(Sure(), x)]) for x in (one, twice)]
+    assert got[0]["loss"] > 20
+    assert got[1] == pytest.approx(got[0], rel=1e-6)

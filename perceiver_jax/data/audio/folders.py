@@ -1,7 +1,7 @@
 """Sound files in folders, one for each class: DIR/SPLIT/CLASS/*.wav and what else is read.
 
-- Labels are by the sorted names of the classes in all folders of DIR, so that they are the same in
-  each of them.
+- Labels are by the sorted names of the classes in all folders of DIR that hold sounds, so that they
+  are the same in each of them.
 - Files are read when crops of them are; the errors of those that cannot be read name them.
 """
 
@@ -39,12 +39,7 @@ class SoundFolder:
                 f"{loose[0]} is of no class; move it into a folder named after its class: "
                 "DIR/SPLIT/CLASS/*.wav"
             )
-        classes = {
-            x.name
-            for one in _folders(root)
-            for x in _folders(one)
-            if one.name == split or sound_files(x)
-        }
+        classes = {x.name for one in _folders(root) for x in _folders(one) if sound_files(x)}
         self.class_names = tuple(sorted(classes))
         labels = {name: label for label, name in enumerate(self.class_names)}
         self._files = [

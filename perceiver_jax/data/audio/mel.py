@@ -2,8 +2,8 @@
 
 - Frame t is centred at sample (t + 1/2) · hop_length; before and behind the waveform it is silent.
 - Frames are multiplied with a periodic Hann window, and their power spectrum is divided by the
-  square of the window's sum: a tone of amplitude a at the centre of a band has the power a² / 4
-  there, whatever the window's length.
+  square of the window's sum: a tone of amplitude a has the power a² / 4 at its
+  frequency, whatever the window's length, and up to 3/8 a² in a wide band.
 - Mel are HTK's, 2595 · log10(1 + f / 700); bands are triangles of height 1 over their centres,
   equally far apart in mel, not normalised by area.
 """

@@ -53,8 +53,13 @@ def find_files(dataset: str, data_dir: str | None, split: str) -> CloudFiles:
 
 def _modelnet40(root: Path, split: str) -> CloudFiles:
     check_split(split, ("train", "test"))
-    names = tuple(name for name in _folders(root) if (root / name / split).is_dir())
-    if not names:
+    # Of both splits, so that labels are the same in each of them.
+    names = tuple(
+        name
+        for name in _folders(root)
+        if any((root / name / one).is_dir() for one in ("train", "test"))
+    )
+    if not any((root / name / split).is_dir() for name in names):
         raise DatasetError(
             f"{root} has no folders CLASS/{split}; expected the unpacked ModelNet40: "
             "DIR/airplane/train/airplane_0001.off and so on"

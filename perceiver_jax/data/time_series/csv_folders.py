@@ -35,14 +35,16 @@ def read_csv_folder(root: Path, split: str, time_column: str | None) -> SeriesSo
         )
     names = sorted({x.name for one in _folders(root) for x in _folders(one) if _files(x)})
     series: list[Series] = []
-    channels: list[str] | None = None
+    firsts = (file for one in _folders(root) for x in _folders(one) for file in _files(x))
+    first = next(firsts, None)
+    channels = None if first is None else _read(first, time_column, 0)[0]
     for label, name in enumerate(names):
         for file in _files(folder / name):
             found, one = _read(file, time_column, label)
             channels = channels or found
             if found != channels:
                 raise DatasetError(
-                    f"{file}:1: channels {', '.join(found)} are not those of the files before, "
+                    f"{file}:1: channels {', '.join(found)} are not those of {first}, "
                     f"{', '.join(channels)}; give all files the same columns in the same order"
                 )
             series.append(one)

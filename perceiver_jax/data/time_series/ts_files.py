@@ -100,7 +100,8 @@ def _header(path: Path, said: Mapping[str, str]) -> Header:
         raise DatasetError(f"{path}: @dimensions {dimensions} is no number")
     univariate = said.get("univariate", "").lower() == "true"
     return Header(
-        class_names=tuple(names),
+        # Files of one dataset may name them in different orders.
+        class_names=tuple(sorted(names)),
         timestamps=said.get("timestamps", "").lower() == "true",
         num_dimensions=int(dimensions) if dimensions else 1 if univariate else None,
     )

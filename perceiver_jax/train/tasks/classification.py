@@ -31,9 +31,6 @@ from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.typing import Array, Batch, Key, Model, Sums
 
-LEAST = 1e-12
-"""Least probability, so that logarithms and logits of averages stay finite."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification:
@@ -81,6 +78,17 @@ class Classification:
                     f"{len(source.class_names)}"
                 )
             _check_inputs(model, data.views(source[0])[0])
+
+        train, held_out = (
+            open_split(data, split).class_names for split in (data.train_split, data.eval_split)
+        )
+        if tuple(train) != tuple(held_out):
+            different = sorted(set(train) ^ set(held_out))[:3]
+            raise UserError(
+                f"splits '{data.train_split}' and '{data.eval_split}' have different classes"
+                f"{', such as ' + ', '.join(different) if different else ', in another order'}; "
+                "labels would mean something else in each, so give both the same"
+            )
 
     def batches(
         self, data: LabelledDataConfig, *, training: bool, seed: int, shard: Shard
@@ -190,9 +198,11 @@ def _averaged(logits: Array, batch: Batch) -> Array:
     if logits.shape[1] == 1:
         return logits[:, 0]
     if _any_number(batch):
-        mean = jax.nn.sigmoid(logits).mean(1).clip(LEAST, 1.0 - 1e-7)
-        return jnp.log(mean) - jnp.log1p(-mean)
-    return jnp.log(jax.nn.softmax(logits).mean(1).clip(LEAST))
+        yes, no = (
+            jax.nn.logsumexp(jax.nn.log_sigmoid(sign * logits), axis=1) for sign in (1.0, -1.0)
+        )
+        return yes - no
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - jnp.log(logits.shape[1])
 
 
 def _targets(labels: Array, num_classes: int) -> Array:
