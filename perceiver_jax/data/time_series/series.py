@@ -77,6 +77,6 @@ def value(text: str) -> float:
     """
     text = text.strip()
     found = float(text) if text not in ("", "?") else np.nan
-    if abs(found) > np.finfo(np.float32).max:
+    if abs(found) > float(np.finfo(np.float32).max):
         raise ValueError(f"{text} is not finite in float32")
     return found

@@ -94,3 +94,10 @@ def test_a_list_that_does_not_fit_the_files_is_an_error(resampled, write):
     write("modelnet40_train.txt", b"lamp_0001\n")
     with pytest.raises(DatasetError, match="'lamp_0001', of a class that is not in"):
         find_files("modelnet40_resampled", str(resampled), "train")
+
+
+def test_a_class_without_a_test_split_shifts_no_label(modelnet, write):
+    write("guitar/train/guitar_0001.off", b"")
+    found = [find_files("modelnet40", str(modelnet), split) for split in ("train", "test")]
+    assert found[0].class_names == found[1].class_names == ("guitar", "night_stand", "sofa")
+    assert [label for _, label in found[1].files] == [1, 2]

@@ -85,3 +85,15 @@ def test_a_file_that_is_no_text_is_an_error(root):
     (root / "train" / "walk" / "z.csv").write_bytes(b"time,x\n\xff\xfe\x00,1\n")
     with pytest.raises(DatasetError, match="z.csv cannot be read"):
         read_csv_folder(root, "train", "time")
+
+
+def test_columns_in_another_order_than_in_the_other_splits_are_an_error(root):
+    write(root / "test" / "sit" / "c.csv", "time,y,x\n1,1,2\n")
+    with pytest.raises(DatasetError, match="the same columns in the same order"):
+        read_csv_folder(root, "train", "time")
+
+
+def test_a_value_too_large_for_float32_is_an_error(root):
+    write(root / "test" / "sit" / "c.csv", "time,x,y\n1,1e39,2\n")
+    with pytest.raises(DatasetError, match="not finite in float32"):
+        read_csv_folder(root, "test", "time")
