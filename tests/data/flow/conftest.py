@@ -53,7 +53,7 @@ def toy_wheel(monkeypatch, disparity):
     }
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     monkeypatch.setattr(photos, "MEMBERS", digests)
-    monkeypatch.setattr(photos, "_installed", lambda package, file, digest: None)
+    monkeypatch.setattr(photos, "installed", lambda package, file, digest: None)
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("skimage/__init__.py", "raise SystemExit")

@@ -73,7 +73,7 @@ def test_an_installed_package_is_read_without_importing_it(monkeypatch, tmp_path
 def test_the_photos_of_scikit_learn_join_the_training_split_alone(toy_wheel, monkeypatch, tmp_path):
     photos.prepare(toy_wheel, str(tmp_path))
     extra = photos.read_member("motorcycle_left.png", str(tmp_path))
-    monkeypatch.setattr(photos, "_installed", lambda package, file, digest: extra)
+    monkeypatch.setattr(photos, "installed", lambda package, file, digest: extra)
     train, val = (photos.load_photos(split, str(tmp_path)) for split in ("train", "val"))
     assert len(train) == len(photos.TRAIN) + 2 and len(val) == len(photos.VAL)
     np.testing.assert_array_equal(train[-1], decode_image(extra))
