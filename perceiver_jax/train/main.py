@@ -14,7 +14,6 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from perceiver_jax import models
 from perceiver_jax import params as parameters
 from perceiver_jax.config import from_dict, to_dict
 from perceiver_jax.data import Shard
@@ -22,7 +21,7 @@ from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release
 from perceiver_jax.pretrained import open_source
-from perceiver_jax.train import command_line, parallel, state
+from perceiver_jax.train import command_line, parallel
 from perceiver_jax.train.checkpoint import Checkpoints, newest
 from perceiver_jax.train.config import (
     ExperimentConfig,
@@ -36,10 +35,9 @@ from perceiver_jax.train.evaluation import Evaluator
 from perceiver_jax.train.initialisation import inherited, initial_arrays
 from perceiver_jax.train.interruption import Interruption
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
-from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.plots import plot_curves, save_picture
+from perceiver_jax.train.program import make_program
 from perceiver_jax.train.progress import ProgressReport
-from perceiver_jax.train.step import make_train_step
 from perceiver_jax.train.tasks import Media, Task
 from perceiver_jax.typing import Params
 
@@ -74,9 +72,9 @@ def _train(
         "data.batch_size", config.data.batch_size, config.optimizer.accumulate
     )
 
-    # ---- Model shapes, and where to start: nothing large has been read or written yet -----------
-    skeleton = models.skeleton(config.model)
-    trained = config.optimizer.trained(skeleton.params, fixed=models.fixed_parameters(config.model))
+    # ---- What will be compiled, and where to start: nothing large has been read or written yet --
+    mesh = parallel.make_mesh(config.parallel)
+    program = make_program(config, mesh)
     earlier = newest(workdir)
     initial: Params = {}
     if earlier is not None:
@@ -85,66 +83,40 @@ def _train(
     elif config.pretrained.source is not None:
         found = open_source(config.pretrained.source)
         wanted = Release(config=config.model, arrays={}, card=card, files=files)
-        initial = initial_arrays(found, config.pretrained, wanted, skeleton)
+        initial = initial_arrays(found, config.pretrained, wanted, program.skeleton)
         card = inherited(card, found.card, config.pretrained)
 
-    # ---- Devices and data -----------------------------------------------------------------------
-    mesh = parallel.make_mesh(config.parallel)
+    # ---- Data -----------------------------------------------------------------------------------
     batches = task.batches(
         config.data,
         training=True,
         seed=config.seed,
         shard=Shard(jax.process_index(), jax.process_count()),
     )
-    evaluator = Evaluator(config, skeleton, mesh)
+    evaluator = Evaluator(config, program.skeleton, mesh)
     config.checkpoint.check(evaluator.metric_names())
     make_workdir(workdir)
 
     # ---- State: fresh, or restored --------------------------------------------------------------
-    optimizer = make_optimizer(config.optimizer, config.num_steps)
-
-    def create_state():
-        key = jax.random.key(config.seed)
-        return state.create(lambda: models.build(config.model, key), optimizer, trained)
-
-    abstract = jax.eval_shape(create_state)
-    shardings = parallel.state_shardings(abstract, mesh, config.parallel)
     checkpoints = Checkpoints(workdir, config.checkpoint)
     stack.callback(checkpoints.close)
     iterator = iterate(batches)
     stack.callback(iterator.close)
     first_step = checkpoints.latest() or 0
     if first_step:
-        like = jax.tree.map(parallel.place, abstract, shardings)
-        train_state, position = checkpoints.restore(first_step, like)
+        train_state, position = checkpoints.restore(first_step, program.shapes)
         iterator.set_state(dict(position))
     else:
-        train_state = jax.jit(create_state, out_shardings=shardings)()
-        train_state = parallel.replaced(train_state, initial)
+        train_state = parallel.replaced(program.create(), initial)
         write_card(workdir, card, files)
     write_config(workdir, config)
-
-    # ---- Steps ----------------------------------------------------------------------------------
-    train_step = jax.jit(
-        make_train_step(
-            task,
-            skeleton,
-            optimizer,
-            seed=config.seed,
-            accumulate=config.optimizer.accumulate,
-            learning_rate=learning_rate_schedule(config.optimizer, config.num_steps),
-            trained=trained,
-        ),
-        donate_argnums=0,
-        out_shardings=(shardings, None),
-    )
 
     # ---- Loop -----------------------------------------------------------------------------------
     interruption = stack.enter_context(Interruption())
     writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
     report = stack.enter_context(ProgressReport(config.num_steps, first_step))
     report.line(
-        f"{described_size(skeleton.params, trained)}, {jax.device_count()} "
+        f"{described_size(program.skeleton.params, program.trained)}, {jax.device_count()} "
         f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
         f"workdir {workdir}"
     )
@@ -157,7 +129,7 @@ def _train(
         with stopwatch.waiting():
             batch, position = next(data)
         with jax.transfer_guard("disallow"):
-            train_state, metrics = train_step(train_state, batch)
+            train_state, metrics = program.train_step(train_state, batch)
         # The device works on this step while the one before is looked at.
         if before is not None:
             check_finite(*before, workdir)

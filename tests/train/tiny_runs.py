@@ -6,17 +6,18 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from perceiver_jax import models
 from perceiver_jax.config import to_config_dict
 from perceiver_jax.data import ImageDataConfig, Shard
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
-from perceiver_jax.train import parallel, state
+from perceiver_jax.train import parallel
 from perceiver_jax.train.checkpoint import CheckpointConfig
 from perceiver_jax.train.config import ExperimentConfig
-from perceiver_jax.train.optim import OptimizerConfig, learning_rate_schedule, make_optimizer
-from perceiver_jax.train.step import make_train_step
+from perceiver_jax.train.optim import OptimizerConfig
+from perceiver_jax.train.program import make_program
+from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.tasks import ImageClassification
 
 # Initial values with which outputs depend on inputs and dropout from the first step on.
@@ -74,34 +75,20 @@ def get_config():
     return to_config_dict(experiment())
 
 
+def _keeping(step):
+    """A step that leaves its state as it was."""
+    return lambda train_state, batch: step(jax.tree.map(jnp.copy, train_state), batch)
+
+
 class Run:
     """What `train` puts together before its loop, for tests that take single steps."""
 
     def __init__(self, config: ExperimentConfig, *, mesh: Mesh | None = None, donate: bool = False):
         self.config, self.mesh = config, mesh or parallel.make_mesh(config.parallel)
-        self.skeleton = models.skeleton(config.model)
-        self.optimizer = make_optimizer(config.optimizer, config.num_steps)
-        abstract = jax.eval_shape(self._fresh)
-        self.shardings = parallel.state_shardings(abstract, self.mesh, config.parallel)
-        self.like = jax.tree.map(parallel.place, abstract, self.shardings)
-        self.fresh = jax.jit(self._fresh, out_shardings=self.shardings)
-        self.step = jax.jit(
-            make_train_step(
-                config.task,
-                self.skeleton,
-                self.optimizer,
-                seed=config.seed,
-                accumulate=config.optimizer.accumulate,
-                learning_rate=learning_rate_schedule(config.optimizer, config.num_steps),
-            ),
-            donate_argnums=(0,) if donate else (),
-            out_shardings=(self.shardings, None),
-        )
-
-    def _fresh(self) -> state.TrainState:
-        """The state before the first step; `fresh` makes it on the devices."""
-        key = jax.random.key(self.config.seed)
-        return state.create(lambda: models.build(self.config.model, key), self.optimizer)
+        program = make_program(config, self.mesh)
+        self.skeleton, self.fresh = program.skeleton, program.create
+        self.shardings, self.like = program.shardings, program.shapes
+        self.step = program.train_step if donate else _keeping(program.train_step)
 
     def batch(self, index: int):
         """A training batch on the devices."""
@@ -110,7 +97,7 @@ class Run:
         )
         return parallel.to_devices(batches[index], self.mesh)
 
-    def losses(self, train_state: state.TrainState, steps: range):
+    def losses(self, train_state: TrainState, steps: range):
         """The state after those steps, and their losses."""
         losses = []
         for step in steps:
