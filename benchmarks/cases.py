@@ -1,6 +1,7 @@
 """The cases: which model does what, against whom; a case is added by one entry of `CASES`."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from perceiver_jax.models import (
     imagenet_fourier,
     language_perceiver,
     optical_flow_perceiver,
+    video_perceiver,
 )
 from perceiver_jax.train.config import ExperimentConfig
 
@@ -27,7 +29,8 @@ class Model:
     Attributes:
         config: what it is made of.
         data: what it takes.
-        input_shape: [*grid, c] of one image, or [M] of the ids of one text or sequence.
+        input_shape: [*grid, c] of one image, of two frames or of the frames of one clip, or [M] of
+            the ids of one text or sequence.
     """
 
     config: AnyModelConfig
@@ -39,9 +42,12 @@ class Model:
         """Classes that it tells apart; of a language model, its vocabulary; of flow, none."""
         if isinstance(self.config, CausalSequenceConfig):
             return self.config.vocab_size
+        encoder: Any = self.config.encoder
         decoder: Any = self.config.decoder
         if self.data == "frames":
             return 0
+        if self.data == "clips":
+            return encoder.num_classes
         return decoder.num_classes if self.data == "images" else decoder.vocab_size
 
     def tiny(self) -> "Model":
@@ -70,6 +76,8 @@ Tiny = tuple[tuple[int, ...], dict[str, Any], dict[str, Any]]
 """Shape of an input, and the fields of encoder and decoder that go with it."""
 TINY_PART = 64
 """Tiny sequences, and the numbers of their latents, are this part of the whole."""
+NUM_CHUNKS = 128
+"""Calls that DeepMind's video autoencoding colab, and Hugging Face's example, decode a clip in."""
 
 
 def _tiny_images(model: Model) -> Tiny:
@@ -100,6 +108,21 @@ def _tiny_frames(model: Model) -> Tiny:
     return (2, 6, 8, 3), encoder, decoder
 
 
+def _tiny_clips(model: Model) -> Tiny:
+    """Two pixels and one stretch of sound in a chunk; the numbers of frequencies stay."""
+    shape = (2, 8, 16, model.input_shape[-1])
+    config: Any = model.config
+    num_samples = NUM_CHUNKS * config.encoder.samples_per_patch
+    encoder = {"video_shape": shape, "num_samples": num_samples}
+    decoder = {
+        "num_cross_attention_qk_channels": TINY_CHANNELS,
+        "num_cross_attention_v_channels": TINY_CHANNELS,
+        "num_label_query_channels": TINY_CHANNELS,
+        "num_output_channels": TINY_CHANNELS,
+    }
+    return shape, encoder, decoder
+
+
 def _tiny_sequences(config: CausalSequenceConfig) -> Model:
     tiny = dataclasses.replace(
         config,
@@ -118,6 +141,7 @@ TINY: dict[Data, Callable[[Model], Tiny]] = {
     "images": _tiny_images,
     "tokens": _tiny_tokens,
     "frames": _tiny_frames,
+    "clips": _tiny_clips,
 }
 
 
@@ -226,6 +250,18 @@ def _of_frames(config: PerceiverConfig) -> Model:
     return Model(config=config, data="frames", input_shape=(2, *encoder.image_shape, 3))
 
 
+def _video_autoencoding() -> Model:
+    """`video_perceiver` with exact GELU, as Hugging Face's code has it.
+
+    By smaller initial values, all latents would be alike, and so all pixels of all clips.
+    """
+    config = video_perceiver(activation="gelu", latent_init_scale=1.0)
+    encoder: Any = config.encoder
+    decoder = dataclasses.replace(config.decoder, activation="gelu", init_scale=2.0)
+    config = dataclasses.replace(config, decoder=decoder)
+    return Model(config=config, data="clips", input_shape=encoder.video_shape)
+
+
 def _of_sequences(config: CausalSequenceConfig) -> Model:
     return Model(config=config, data="sequences", input_shape=(config.max_seq_len,))
 
@@ -239,6 +275,7 @@ MODELS = {
     "causal_bytes": _causal_bytes(),
     "optical_flow": _optical_flow(),
     "optical_flow_small": _optical_flow_small(),
+    "video_autoencoding": _video_autoencoding(),
 }
 """Models by the names that cases call them."""
 
@@ -299,7 +336,11 @@ class Case:
         return dataclasses.replace(self, batch_size=2, stretch=stretch)
 
     def workload(self, model: Model) -> Workload:
-        """What is done with the model in question, which may be a tiny one."""
+        """What is done with the model in question, which may be a tiny one.
+
+        Raises:
+            ValueError: something other than `forward` is to be done with clips.
+        """
         known: dict[str, Any] = {
             "kind": self.kind,
             "data": model.data,
@@ -317,7 +358,21 @@ class Case:
                 # When the latents are used up, each side goes on in its own way.
                 num_alike=min(num_new, most - num_latents),
             )
+        if model.data == "clips":
+            if self.kind != "forward":
+                raise ValueError(f"{self.name}: clips have kind 'forward' alone")
+            known |= _chunks(model.config.encoder)
         return Workload(**known, input_shape=(self.batch_size, *model.input_shape))
+
+
+def _chunks(encoder: Any) -> dict[str, Any]:
+    """What a workload says of the sound of clips, and of the parts that they are decoded in."""
+    num_pixels = math.prod(encoder.video_shape[:-1])
+    num_stretches = encoder.num_samples // encoder.samples_per_patch
+    return {
+        "num_samples": encoder.num_samples,
+        "chunk_sizes": (num_pixels // NUM_CHUNKS, num_stretches // NUM_CHUNKS),
+    }
 
 
 CASES = (
@@ -351,4 +406,6 @@ CASES = (
     Case("optical_flow", "forward", 1, "huggingface", must=2, aim=3),
     Case("optical_flow_small", "train_step", 1, "krasserm", must=1.0, aim=1.5),
     Case("optical_flow_small", "train_step", 1, "huggingface", must=1.0, aim=1.5),
+    # A 128th of the clip comes out; both sides encode all of it for that.
+    Case("video_autoencoding", "forward", 1, "huggingface", must=1.0, aim=1.5),
 )

@@ -81,7 +81,8 @@ def load(folder: Path, workload: Workload) -> Loaded:
     model: Any = release.read(folder).model()
     if workload.kind in OF_KIND:
         return OF_KIND[workload.kind](model, workload)
-    function = jax.jit(cross_attend if workload.kind == "cross_attention" else _forward)
+    forward = FORWARD.get(workload.data, _forward)
+    function = jax.jit(cross_attend if workload.kind == "cross_attention" else forward)
     compiled, facts = _compile(model, function, model, _inputs(workload.batch(0)))
     return Loaded(
         place=_inputs,
@@ -99,6 +100,16 @@ def cross_attend(model: Any, inputs: Array) -> Array:
 
 def _forward(model: Model, inputs: Array) -> Any:
     return model(inputs)
+
+
+def _decode_chunk(model: Any, inputs: dict[str, Any]) -> Array:
+    """Answers of all modalities, in the order of their names, [B, numbers]."""
+    answers = model(**inputs)
+    return jnp.concatenate([jax.lax.collapse(x, 1) for _, x in sorted(answers.items())], axis=1)
+
+
+FORWARD: dict[Data, Callable[[Any, Any], Array]] = {"clips": _decode_chunk}
+"""From a model and inputs to outputs, by what models take; all others are called with inputs."""
 
 
 def _train_step(model: Any, workload: Workload) -> Loaded:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import causal_peer
+from benchmarks import causal_peer, clip_peer
 from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Loaded, Workload
 
 
@@ -85,7 +85,7 @@ def flow_patches(frames: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(np.concatenate(parts, axis=-1), -1, 2))
 
 
-Place = Callable[[dict[str, np.ndarray]], Any]
+Place = Callable[[dict[str, Any]], Any]
 Run = Callable[[Any], Any]
 
 
@@ -95,6 +95,8 @@ def _work(peer: Peer, model: Any, workload: Workload) -> tuple[Place, Run]:
 
     def place(batch):
         inputs, targets = batch["inputs"], batch["targets"]
+        if workload.data == "clips":
+            return clip_peer.place(inputs, workload.num_classes), torch.from_numpy(targets)
         if peer.channels_first and workload.data == "images":
             inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
         if workload.data == "sequences":
@@ -116,6 +118,8 @@ def _function(peer: Peer, workload: Workload) -> Callable[[Any, Any], Any]:
         return lambda model, ids: causal_peer.prefill(model, ids, workload.num_latents)[0]
     if workload.data == "sequences":
         return lambda model, ids: causal_peer.predict(model, ids, workload.num_latents)
+    if workload.data == "clips":
+        return clip_peer.forward
     if workload.data == "frames":
         return lambda model, patches: FLOW_SCALE * peer.forward(model, patches)
     if workload.kind == "cross_attention" and peer.cross_attend is not None:
