@@ -287,6 +287,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 on")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the task; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
@@ -344,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_music_arguments(task)
     task.set_defaults(run=generate_music)
 
-    add_optical_flow(tasks, positive)
+    add_optical_flow(tasks, positive, not_negative)
     add_evaluate_flow(tasks, positive)
     add_reconstruct(tasks, positive)
 

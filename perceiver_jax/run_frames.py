@@ -336,7 +336,9 @@ def with_progress(items: Iterator[Any], total: int | None, what: str = "flow") -
     return iter(track(items, description=what, total=total, transient=True, console=console))
 
 
-def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
+def add_optical_flow(
+    tasks: Any, positive: Callable[[str], int], not_negative: Callable[[str], int]
+) -> None:
     """The task `optical-flow` of a command line."""
     task = tasks.add_parser(
         "optical-flow", help="two pictures, a folder of them or a video to optical flow"
@@ -363,8 +365,9 @@ def add_optical_flow(tasks: Any, positive: Callable[[str], int]) -> None:
     )
     task.add_argument(
         "--min-overlap",
-        type=positive,
-        help="pixels that tiles share at least (default: 20, of small models less)",
+        type=not_negative,
+        help="pixels that tiles share at least, 0 or more and less than their sides (default: 20, "
+        "of small models less)",
     )
     task.add_argument(
         "input", type=Path, nargs="+", help="two pictures, a folder of pictures, or a video"

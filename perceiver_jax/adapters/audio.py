@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from flax import nnx
@@ -84,7 +85,7 @@ class WaveformConfig(ModalityConfig):
     """An encoder of waveforms.
 
     Raises:
-        ValueError: the stretches do not tile the waveform.
+        ValueError: the stretches do not tile the waveform, or `max_resolution` is out of range.
 
     Source: Perceiver §4.2: 61,440 samples, 1.28 s at 48 kHz, as 480 tokens of 128. It does not say
     how many frequencies, nor which.
@@ -103,8 +104,10 @@ class WaveformConfig(ModalityConfig):
     def __post_init__(self):
         super().__post_init__()
         num_patches(self.num_samples, self.samples_per_patch)
-        if self.max_resolution is not None and not self.max_resolution > 0:
-            raise ValueError(f"max_resolution={self.max_resolution} must be above 0, or None")
+        if self.max_resolution is not None and not 0.0 < self.max_resolution < math.inf:
+            raise ValueError(
+                f"max_resolution={self.max_resolution} must be above 0 and finite, or None"
+            )
 
     def input_adapter(self, *, rngs: nnx.Rngs) -> WaveformInputAdapter:
         """See `ModalityConfig`."""

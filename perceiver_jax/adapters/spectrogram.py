@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from einops import rearrange
@@ -87,7 +88,7 @@ class SpectrogramConfig(ModalityConfig):
     """An encoder of mel spectrograms.
 
     Raises:
-        ValueError: the patches do not tile the spectrogram.
+        ValueError: the patches do not tile the spectrogram, or `max_resolution` is out of range.
     """
 
     num_frames: int = setting(60, "frames T of a spectrogram")
@@ -107,8 +108,9 @@ class SpectrogramConfig(ModalityConfig):
     def __post_init__(self):
         super().__post_init__()
         patch_grid((self.num_frames, self.num_mel_bands), self.patch_size)
-        if self.max_resolution is not None and not min(self.max_resolution) > 0:
-            raise ValueError(f"max_resolution={self.max_resolution} must be above 0, or None")
+        resolution = self.max_resolution
+        if resolution is not None and not all(0.0 < r < math.inf for r in resolution):
+            raise ValueError(f"max_resolution={resolution} must be above 0 and finite, or None")
 
     def input_adapter(self, *, rngs: nnx.Rngs) -> SpectrogramInputAdapter:
         """See `ModalityConfig`."""

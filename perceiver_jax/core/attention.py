@@ -394,4 +394,5 @@ class MultiHeadAttention(nnx.Module):
         if not projected:
             return self.output(attended)
         bias = self.output.bias
-        return attended if bias is None else attended + bias[...][None, None]
+        result = attended if bias is None else attended + bias[...][None, None]
+        return result.astype(self.output.dtype or result.dtype)

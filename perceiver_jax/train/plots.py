@@ -1,6 +1,7 @@
 """Pictures: curves of a run, and a grid of predictions. Matplotlib, without a display."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 COLOURS = {"train": "#c44e52", "eval": "#dd8452", "accuracy": "#4c72b0"}
+_LETTERS, _LINES = 18, 3
+"""What fits above a picture: letters of a line, and lines of its predicted and real class each."""
 
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], directory: Path) -> list[Path]:
@@ -60,7 +63,7 @@ def _plot_curve(points: list[tuple[int, float]], label: str, colour: str, path: 
 def prediction_grid(
     images: Sequence[np.ndarray], predicted: Sequence[str], real: Sequence[str]
 ) -> np.ndarray:
-    """Draws images with predicted and real class; wrong ones in red.
+    """Draws images with predicted and real class; wrong ones in red, long names cut off.
 
     Args:
         images: [H, W, 1 or 3] uint8 each.
@@ -72,15 +75,27 @@ def prediction_grid(
     """
     columns = min(8, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = _figure(1.5 * columns, 1.85 * rows)
+    titles = [
+        f"{_wrapped(f'predicted {guess}')}\n{_wrapped(f'real {truth}')}"
+        for guess, truth in zip(predicted, real, strict=True)
+    ]
+    most_lines = max(title.count("\n") + 1 for title in titles)
+    figure = _figure(1.5 * columns, (1.5 + 0.175 * most_lines) * rows)
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
-    for axes, image, guess, truth in zip(figure.axes, images, predicted, real, strict=False):
+    for i, (axes, image) in enumerate(zip(figure.axes, images, strict=False)):
         axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        colour = "black" if guess == truth else "#c00000"
-        axes.set_title(f"predicted {guess}\nreal {truth}", fontsize=9, color=colour)
+        # In the middle of its place, where the layout puts it, it leaves too little for the title.
+        axes.set_anchor("N")
+        colour = "black" if predicted[i] == real[i] else "#c00000"
+        axes.set_title(titles[i], fontsize=9, color=colour)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _wrapped(title: str) -> str:
+    """A title on as many lines as fit above a picture."""
+    return textwrap.fill(title, _LETTERS, max_lines=_LINES, placeholder=" …")
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:

@@ -71,6 +71,8 @@ def test_the_config_makes_the_adapter_that_it_describes():
     [
         ({"samples_per_patch": 5}, "samples_per_patch=5 does not divide"),
         ({"max_resolution": 0.0}, "max_resolution=0.0 must be above 0"),
+        ({"max_resolution": float("inf")}, "max_resolution=inf must be above 0 and finite"),
+        ({"max_resolution": float("nan")}, "max_resolution=nan must be above 0 and finite"),
         ({"num_channels": 0}, "num_channels=0 is too small"),
         ({"num_self_attention_heads": 0}, "num_self_attention_heads=0 is too small"),
     ],

@@ -85,6 +85,8 @@ def test_without_more_it_is_the_published_number_of_inputs():
     assert np.prod(adapter.grid) == 4_800
 
 
-def test_a_resolution_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"max_resolution=\(0.0, 4.0\) must be above 0"):
-        SpectrogramConfig(**OPTIONS, max_resolution=(0.0, 4.0))
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_resolution_of_nothing_or_without_end_is_refused(wrong):
+    for resolution in ((wrong, 4.0), (4.0, wrong)):
+        with pytest.raises(ValueError, match=r"max_resolution=\(.*\) must be above 0 and finite"):
+            SpectrogramConfig(**OPTIONS, max_resolution=resolution)

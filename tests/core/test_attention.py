@@ -8,6 +8,7 @@ from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
 from perceiver_jax.core.dense import attend
 from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.tape import Tape
+from perceiver_jax.core.tokens import Tokens
 
 B, N, M, H, K, V = 2, 3, 5, 2, 4, 6
 
@@ -157,6 +158,27 @@ def test_compute_dtype_is_that_of_all_products_but_not_of_parameters(random_mode
     assert len(products) == 6
     assert {var.aval.dtype.name for e in products for var in e.invars} == {"bfloat16"}
     assert {x.dtype.name for x in jax.tree.leaves(attention)} == {"float32"}
+
+
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("out_bias", [False, True])
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_answers_have_the_type_of_the_call_however_they_are_made(
+    random_model, num_heads, out_bias, compute_dtype
+):
+    fields = {"num_heads": num_heads, "out_bias": out_bias, "compute_dtype": compute_dtype}
+    attention = random_model(builder(**fields))
+    queries, inputs = draw(B, N, 8), draw(B, M, 6)
+    wanted = attention(queries, inputs)
+    assert wanted.dtype == compute_dtype
+    asked = attention.asked(inputs)
+    assert asked.projected == (num_heads == 1)
+    for answer in (
+        attention.answer(queries, asked),
+        attention.answer_tokens(Tokens(content=queries), None, asked),
+    ):
+        assert answer.dtype == compute_dtype
+        np.testing.assert_allclose(*(np.asarray(x, float) for x in (answer, wanted)), atol=0.05)
 
 
 def test_the_init_config_reaches_all_projections():

@@ -120,6 +120,26 @@ def test_two_pictures_to_a_file_of_flow(flow_release, flow_source, tmp_path, end
     np.testing.assert_allclose(read_flow(out).flow, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_tiles_need_not_overlap(flow_release, flow_source, tmp_path, capsys):
+    files = [saved(tmp_path / f"{i}.png", picture(i, 12, 32)) for i in range(2)]
+    out = tmp_path / "out.flo"
+    command = ["optical-flow", flow_source, f"--out={out}", *files]
+    assert run.main([*command, "--min-overlap=0"]) == 0
+    first, second = (
+        OpticalFlowEstimation(flow_release, min_overlap=0)(
+            [(picture(0, 12, 32)[:, part], picture(1, 12, 32)[:, part])]
+        )
+        for part in (slice(16), slice(16, 32))
+    )
+    wanted = np.concatenate([*first, *second], axis=1)
+    np.testing.assert_allclose(read_flow(out).flow, wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(SystemExit):
+        run.main([*command, "--min-overlap=-1"])
+    assert "'-1' is no whole number from 0 on" in capsys.readouterr().err
+    assert run.main([*command, "--min-overlap=12"]) == 1
+    assert "take 0 or more, and less than their sides" in " ".join(capsys.readouterr().err.split())
+
+
 def test_colours_beside_the_picture(flow_release, flow_source, tmp_path):
     files = [saved(tmp_path / f"{i}.png", picture(i)) for i in range(2)]
     out = tmp_path / "out.png"

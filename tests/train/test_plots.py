@@ -53,6 +53,32 @@ def test_a_grid_has_up_to_eight_columns(count, columns, lines):
     assert grid.shape == (int(185 * lines), 150 * columns, 3)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (8, 12), (12, 8)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Male speech, man speaking",
+        "Male speech, man speaking, Music, Inside, small room, Outside, urban or manmade",
+        "supercalifragilisticexpialidocious_of_one_word",
+    ],
+)
+def test_long_names_stay_above_their_picture(name, size):
+    images = [np.full((*size, 3), (0, 0, 255), np.uint8)] * 3
+    grid = prediction_grid(images, ["b", name, "c"], ["b", f"{name}, Dog", "c"]).astype(int)
+    red = grid[..., 0] - grid[..., 1:].max(-1) > 100
+    assert red[:, 150:300].sum() > 200 and red.sum() == red[:, 152:298].sum()
+    rows = np.flatnonzero(red.any(axis=1))
+    blue = (grid == (0, 0, 255)).all(-1)[:, 150:300]
+    assert rows.min() > 2 and rows.max() < np.flatnonzero(blue.any(axis=1)).min()
+    assert max(blue.any(axis).sum() for axis in (0, 1)) > 135
+
+
+def test_names_that_differ_where_they_are_cut_off_are_wrong_all_the_same():
+    long = "a name of more letters than there is room for above a picture of this small size"
+    grid = prediction_grid([np.zeros((8, 8, 1), np.uint8)], [f"{long} 1"], [f"{long} 2"])
+    assert (grid[..., 0].astype(int) - grid[..., 1] > 100).sum() > 10
+
+
 def test_a_saved_picture_keeps_its_colours(tmp_path):
     picture = np.zeros((4, 5, 3), np.uint8)
     picture[..., 0] = 255

@@ -41,9 +41,15 @@ def normalized(coordinates: np.ndarray) -> np.ndarray:
 
     Source: Perceiver §4.3, zero mean and unit cube.
     """
-    centred = coordinates - coordinates.mean(axis=0, dtype=np.float64).astype(np.float32)
+    dtype = np.result_type(coordinates, np.float32)
+    centred = coordinates - coordinates.mean(axis=0, dtype=np.float64).astype(dtype)
     largest = np.abs(centred).max()
     return centred / largest if largest > 0.0 else centred
+
+
+def normalized_rows(rows: np.ndarray) -> np.ndarray:
+    """[n, 3 or 6] → float32: coordinates normalised in their own precision, normals as they are."""
+    return np.concatenate([normalized(rows[:, :3]), rows[:, 3:]], axis=1, dtype=np.float32)
 
 
 def turned(rows: np.ndarray, rotation: np.ndarray) -> np.ndarray:

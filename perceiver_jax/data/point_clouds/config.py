@@ -118,9 +118,9 @@ class PointCloudDataConfig(LabelledDataConfig):
     def _view(self, example: Example, rng: np.random.Generator | None, view: int) -> Example:
         rows = example["points"][:, : 6 if self.normals else 3]
         num_points = min(self.num_points, len(rows)) if self.padded else self.num_points
-        rows = _normalized(augmentation.choose(rows, num_points, rng, view))
+        rows = augmentation.normalized_rows(augmentation.choose(rows, num_points, rng, view))
         if rng is not None:
-            rows = _normalized(self._augmented(rows, rng))
+            rows = augmentation.normalized_rows(self._augmented(rows, rng))
         if not self.padded:
             return {"inputs": rows, "label": example["label"]}
         rows, mask = augmentation.padded(rows, self.num_points)
@@ -142,7 +142,3 @@ class PointCloudDataConfig(LabelledDataConfig):
             noise = rng.standard_normal(coordinates.shape, np.float32).clip(-5.0, 5.0)
             coordinates = coordinates + np.float32(self.jitter) * noise
         return np.concatenate([coordinates, normals], axis=1)
-
-
-def _normalized(rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([augmentation.normalized(rows[:, :3]), rows[:, 3:]], axis=1)

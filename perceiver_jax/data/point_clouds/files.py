@@ -4,7 +4,9 @@
   .ply, .obj, .stl. Polygons become triangles. Nothing that a file names, such as its material, is
   opened.
 - Points: .npy [n, 3 or more], .txt and .xyz with a point on each line, numbers divided by commas or
-  blanks, and .ply without faces. Columns 4 to 6 are normals; what comes behind is left out.
+  blanks, and .ply without faces. Columns 4 to 6 are normals where all have unit length, or are zero,
+  and else left out, as they may be colours; so is what comes behind.
+- Coordinates are kept in float64: those of maps have more digits than float32.
 """
 
 import contextlib
@@ -20,6 +22,8 @@ from perceiver_jax.data.sources import DatasetError
 MESHES = (".obj", ".off", ".ply", ".stl")
 POINTS = (".npy", ".txt", ".xyz")
 SUFFIXES = tuple(sorted(MESHES + POINTS))
+_ROUNDING = 0.01
+"""How far the length of a normal may be from 1: text of two decimals comes as near."""
 
 Mesh = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Vertices [v, 3], triangles [f, 3], which may be none, and normals [v, 3] of the vertices."""
@@ -34,7 +38,7 @@ def read_cloud(path: Path, num_points: int, rng: np.random.Generator) -> np.ndar
         rng: draws them.
 
     Returns:
-        [n, 6] float32, points and their unit normals, or [n, 3] where normals are not known; in an
+        [n, 6] float64, points and their unit normals, or [n, 3] where normals are not known; in an
         order that is random, so that the first k are a draw of k.
 
     Raises:
@@ -144,19 +148,23 @@ _READERS: dict[str, Callable[[bytes], np.ndarray]] = {
 
 
 def _checked(rows: np.ndarray) -> np.ndarray:
-    """[n, 3 or more] numbers → [n, 3 or 6] float32."""
+    """[n, 3 or more] numbers → [n, 3] float64, or [n, 6] where those behind are unit normals."""
     if rows.ndim != 2 or rows.shape[1] < 3 or rows.dtype.kind not in "fiu":
         raise ValueError(
             f"it holds {rows.dtype} of shape {rows.shape}, not [points, 3 or more] numbers"
         )
     if not len(rows):
         raise ValueError("it has no points")
-    rows = rows[:, : 6 if rows.shape[1] >= 6 else 3].astype(np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError("a number in it is not finite")
+    rows = rows[:, : 6 if rows.shape[1] >= 6 else 3].astype(np.float64)
+    if not (np.abs(rows) <= np.finfo(np.float32).max).all():
+        raise ValueError("a number in it is not finite in float32")
     if (rows[:, :3] == rows[0, :3]).all():
         raise ValueError("all of its points are one and the same")
-    return rows
+    # Of a triangle without area, the normal is zero.
+    lengths = np.linalg.norm(rows[:, 3:], axis=1)
+    lengths = lengths[lengths > 0.0]
+    are_normals = len(lengths) and (np.abs(lengths - 1.0) <= _ROUNDING).all()
+    return rows if are_normals else rows[:, :3]
 
 
 def _some(rows: np.ndarray, num_points: int, rng: np.random.Generator) -> np.ndarray:

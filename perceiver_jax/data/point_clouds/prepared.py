@@ -2,6 +2,7 @@
 
 - A file per cloud, under a key of the file that it was made of: path in its dataset, size, time of
   change. A preparation that was cut short goes on where it was.
+- Points are normalised before they become float32, which has too few digits for those of maps.
 - All files of a split are prepared when it is opened, so that a broken one is found before work
   starts.
 """
@@ -15,17 +16,18 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from perceiver_jax.data.point_clouds.augmentation import normalized_rows
 from perceiver_jax.data.point_clouds.files import POINTS, read_cloud
 from perceiver_jax.data.point_clouds.folders import CloudFiles
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import fingerprint
 from perceiver_jax.whole_files import write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class PreparedClouds:
-    """Clouds by index: `{"points": [n, 3 or 6] float32, "label": int}`.
+    """Normalised clouds by index: `{"points": [n, 3 or 6] float32, "label": int}`.
 
     Args:
         found: the files of a split.
@@ -64,7 +66,8 @@ class PreparedClouds:
             # Of a mesh, normals are always known; a .ply may be either.
             if file.suffix.lower() in (*POINTS, ".ply") and _load(prepared).shape[1] < 6:
                 raise DatasetError(
-                    f"{file} has no normals; take it away, or set --config.data.normals=false"
+                    f"{file} has no normals, which are columns 4 to 6 if all are of unit length; "
+                    "mend the file, take it away, or set --config.data.normals=false"
                 )
 
 
@@ -99,7 +102,7 @@ def _prepare(missing: list[tuple[Path, Path]], root: Path, num_points: int, into
             seed = int(fingerprint(file.relative_to(root).as_posix())[:16], 16)
             points = read_cloud(file, num_points, np.random.default_rng(seed))
             contents = io.BytesIO()
-            np.save(contents, points)
+            np.save(contents, normalized_rows(points))
             try:
                 write_whole(prepared, contents.getvalue())
             except OSError as error:

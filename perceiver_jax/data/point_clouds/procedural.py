@@ -62,7 +62,8 @@ class ProceduralClouds:
         label = index % len(self.class_names)
         name = self.class_names[label]
         vertices, faces = self._meshes[name] if name in self._meshes else SHAPES[name](rng)
-        points, normals = draw_points(deformed(vertices, rng), faces, self._num_points, rng)
+        drawn = draw_points(deformed(vertices, rng), faces, self._num_points, rng)
+        points, normals = (x.astype(np.float32) for x in drawn)
         points = points + _NOISE * rng.standard_normal(points.shape, np.float32)
         rows = turned(np.concatenate([points, normals], axis=1), _pose(rng))
         return {"points": rows, "label": label}

@@ -15,7 +15,7 @@ def draw_points(
         rng: draws them.
 
     Returns:
-        Points and the unit normals of their triangles, both [num_points, 3] float32; where the
+        Points and the unit normals of their triangles, both [num_points, 3] float64; where the
         normals point to is given by the order of a triangle's vertices.
 
     Raises:
@@ -37,5 +37,4 @@ def draw_points(
         + root * (1.0 - along) * second[chosen]
         + root * along * third[chosen]
     )
-    normals = cross[chosen] / lengths[chosen, None]
-    return points.astype(np.float32), normals.astype(np.float32)
+    return points, cross[chosen] / lengths[chosen, None]

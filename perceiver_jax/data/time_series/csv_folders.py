@@ -1,7 +1,7 @@
 """Series in folders of classes, a file of comma-separated values each: DIR/SPLIT/CLASS/*.csv.
 
-- The first line names the columns. One of them is the time, a number or a date in ISO 8601; the
-  others are channels. Cells that are empty, '?' or 'NaN' are missing.
+- The first line names the columns. One of them is the time, numbers or dates in ISO 8601, days with
+  dashes; the others are channels. Cells that are empty, '?' or 'NaN' are missing.
 - Labels are by the sorted names of the classes of all splits, so that they are the same in each.
 - Files are read at once, so that what is wrong with one is told before training starts.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.time_series.series import Series, SeriesSource, moment, value
+from perceiver_jax.data.time_series.series import Series, SeriesSource, check_moments, moment, value
 
 
 def read_csv_folder(root: Path, split: str, time_column: str | None) -> SeriesSource:
@@ -85,6 +85,12 @@ def _read(file: Path, time_column: str | None, label: int) -> tuple[list[str], S
             values.append([value(cells[name]) for name in channels])
         except ValueError as error:
             raise DatasetError(f"{file}:{number}: {error}") from error
+    if time_column is not None:
+        column = names.index(time_column)
+        try:
+            check_moments([row[column] for _, row in rows])
+        except ValueError as error:
+            raise DatasetError(f"{file}: {error}") from error
     return channels, Series(np.array(values, np.float32), np.array(times), label)
 
 

@@ -69,6 +69,46 @@ def moment(text: str) -> float:
     return found
 
 
+def check_moments(texts: Sequence[str]) -> None:
+    """Checks that the times of a series, each good for `moment`, have one meaning together.
+
+    Raises:
+        ValueError: some are numbers and some are dates; or all are numbers that read as days.
+    """
+    numbers = [text for text in texts if _is_number(text)]
+    if 0 < len(numbers) < len(texts):
+        date = next(text for text in texts if not _is_number(text))
+        raise ValueError(
+            f"times are numbers, such as {numbers[0]}, and dates, such as {date}; write all of a "
+            "series as numbers or all as dates"
+        )
+    if numbers and all(_is_day(text) for text in numbers):
+        raise ValueError(
+            f"times such as {numbers[0]} may be days or numbers; write days with dashes, as in "
+            "2024-01-31, and numbers with a point, as in 20240131.0"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_day(text: str) -> bool:
+    """Whether it is a date without dashes, of a year from 1900 to 2099."""
+    text = text.strip()
+    if len(text) != 8 or not text.isdecimal() or text[:2] not in ("19", "20"):
+        return False
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 def value(text: str) -> float:
     """A number; NaN of an empty text, '?' and 'NaN', which stand for what is missing.
 

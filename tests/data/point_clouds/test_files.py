@@ -46,7 +46,7 @@ def stl_file():
 )
 def test_points_of_a_mesh_lie_on_its_surface_and_have_its_normals(write, name, contents):
     rows = read(write(name, contents))
-    assert rows.shape == (500, 6) and rows.dtype == np.float32
+    assert rows.shape == (500, 6) and rows.dtype == np.float64
     # Each point lies on one of three planes through the origin, or on x + y + z = 1.
     distances = np.concatenate([rows[:, :3], 1 - rows[:, :3].sum(1, keepdims=True)], axis=1)
     np.testing.assert_allclose(distances.min(axis=1), 0, atol=1e-6)
@@ -79,6 +79,7 @@ def test_what_a_mesh_names_is_not_opened(write, monkeypatch):
 
 
 ROWS = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32)
+ROWS[:, 3:6] /= np.linalg.norm(ROWS[:, 3:6], axis=1, keepdims=True)
 
 
 def as_text(rows, between):
@@ -101,10 +102,51 @@ def test_points_are_read_in_a_random_order_with_normals_if_there_are(
     write, name, contents, columns
 ):
     rows = read(write(name, contents))
-    assert rows.shape == (20, columns) and rows.dtype == np.float32
+    assert rows.shape == (20, columns) and rows.dtype == np.float64
     found = rows[np.argsort(rows[:, 0])]
     np.testing.assert_allclose(found, ROWS[np.argsort(ROWS[:, 0]), :columns], atol=1e-5)
     assert not np.array_equal(np.argsort(rows[:, 0]), np.argsort(ROWS[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "are_normals"),
+    [
+        (np.round(ROWS[:, 3:6], 2), True),
+        (np.where(np.arange(20)[:, None] == 7, 0.0, 1.0) * ROWS[:, 3:6], True),
+        (np.abs(ROWS[:, :3]), False),
+        (np.where(np.arange(20)[:, None] == 7, 1.02, 1.0) * ROWS[:, 3:6], False),
+        (np.zeros((20, 3)), False),
+    ],
+)
+def test_columns_behind_the_coordinates_are_normals_if_all_have_unit_length(
+    write, columns, are_normals
+):
+    coordinates = ROWS[:, :3].astype(np.float64)
+    rows = np.concatenate([coordinates, columns], axis=1)
+    for name, contents in (
+        ("a.npy", npy_file(rows)),
+        ("a.ply", ply_file(coordinates, normals=columns)),
+    ):
+        assert read(write(name, contents)).shape == (20, 6 if are_normals else 3)
+
+
+FAR = CORNERS.astype(np.float64) / 64 + [512_345.25, 5_403_210.5, 417.0]
+
+
+def test_coordinates_of_maps_keep_their_digits(write):
+    text = "\n".join(" ".join(map(str, row)) for row in FAR).encode()
+    for name, contents in (("a.npy", npy_file(FAR)), ("a.xyz", text)):
+        rows = read(write(name, contents))
+        np.testing.assert_array_equal(rows[np.lexsort(rows.T)], FAR[np.lexsort(FAR.T)])
+
+
+@pytest.mark.parametrize("name", ["a.off", "a.obj"])
+def test_points_drawn_of_meshes_in_map_coordinates_keep_their_digits(write, name):
+    rows = [" ".join(map(str, row)) for row in FAR]
+    obj = "\n".join([*(f"v {row}" for row in rows), "f 1 3 2", "f 1 2 4"]).encode()
+    drawn = read(write(name, obj if name == "a.obj" else off_file(FAR.tolist())))
+    offsets = (drawn[:, :3] - FAR[0]).round(6)
+    assert len(np.unique(offsets)) > 500 and 0 <= offsets.min() < offsets.max() <= 1 / 64
 
 
 def test_of_many_points_some_are_kept(write):
@@ -131,6 +173,8 @@ def test_of_many_points_some_are_kept(write):
         ("a.npy", npy_file(np.zeros(3)), r"float64 of shape \(3,\)"),
         ("a.npy", npy_file(np.zeros((4, 2))), r"of shape \(4, 2\), not \[points, 3 or more\]"),
         ("a.npy", npy_file(np.full((4, 3), np.inf)), "is not finite"),
+        ("a.npy", npy_file(np.full((4, 3), np.nan)), "is not finite"),
+        ("a.npy", npy_file(1e39 * np.eye(3)), "is not finite in float32"),
         ("a.npy", npy_file(np.ones((4, 3))), "one and the same"),
         ("a.txt", b" \n", "it is empty"),
         ("a.txt", b"1,2,three\n", "three"),

@@ -72,8 +72,8 @@ def test_a_changed_file_or_another_number_of_points_is_prepared_again(found, tmp
     into = tmp_path / "cache"
     PreparedClouds(found, 50, into)
     read = count_readings(monkeypatch)
-    found.files[1][0].write_bytes(off_file(vertices=[(0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9)]))
-    assert PreparedClouds(found, 50, into)[1]["points"].max() > 2
+    found.files[1][0].write_bytes(off_file(vertices=[(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 9)]))
+    assert np.abs(PreparedClouds(found, 50, into)[1]["points"][:, 0]).max() < 0.3
     assert read == ["2.off"]
     assert PreparedClouds(found, 20, into)[0]["points"].shape == (20, 6)
     assert len(read) == 4
@@ -92,6 +92,22 @@ def test_normals_are_asked_of_every_cloud(found, tmp_path, write):
     assert PreparedClouds(more, 50, tmp_path / "cache")[3]["points"].shape == (2, 3)
     with pytest.raises(DatasetError, match="4.xyz has no normals.*config.data.normals=false"):
         PreparedClouds(more, 50, tmp_path / "cache", normals=True)
+
+
+def test_colours_are_no_normals(found, tmp_path, write):
+    write("meshes/train/b/4.xyz", b"1 2 3 255 0 0\n4 5 6 0 0 255\n")
+    more = find_files("folders", str(found.root), "train")
+    assert PreparedClouds(more, 50, tmp_path / "cache")[3]["points"].shape == (2, 3)
+    with pytest.raises(DatasetError, match="4.xyz has no normals, which are columns 4 to 6 if all"):
+        PreparedClouds(more, 50, tmp_path / "cache", normals=True)
+
+
+def test_coordinates_of_maps_are_normalised_before_they_are_rounded(tmp_path, write):
+    root = write("there/train/a/1.xyz", b"512345.01 5403210 0\n512345 5403210.01 0\n").parents[2]
+    points = PreparedClouds(find_files("folders", str(root), "train"), 9, tmp_path)[0]["points"]
+    assert points.dtype == np.float32
+    np.testing.assert_allclose(np.sort(points[:, 0]), [-1, 1], atol=1e-6)
+    np.testing.assert_allclose(points[:, 1], -points[:, 0], atol=1e-6)
 
 
 def test_damaged_points_are_an_error_with_a_remedy(found, tmp_path):

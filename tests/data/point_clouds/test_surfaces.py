@@ -12,7 +12,7 @@ def test_points_lie_on_triangles_in_proportion_to_their_area():
     vertices = np.array([[0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 5], [1, 0, 5], [0, 1, 5]], float)
     points, normals = draw_points(vertices, np.array([[0, 1, 2], [3, 5, 4]]), 20_000, rng())
     assert points.shape == normals.shape == (20_000, 3)
-    assert points.dtype == normals.dtype == np.float32
+    assert points.dtype == normals.dtype == np.float64
     low = points[:, 2] < 2.5
     assert abs(low.mean() - 0.75) < 0.01
     np.testing.assert_array_equal(normals, np.where(low[:, None], [[0, 0, 1]], [[0, 0, -1]]))

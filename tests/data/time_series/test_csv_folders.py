@@ -67,6 +67,51 @@ def test_a_wrong_file_and_its_line_are_named(tmp_path, text, message):
         read_csv_folder(tmp_path, "train", "time")
 
 
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        (["20240131", "20240201"], "times such as 20240131 may be days or numbers; .* 2024-01-31"),
+        ([" 20240229 "], "times such as  20240229  may be days"),
+        (
+            ["20240131", "2024-02-01"],
+            "times are numbers, such as 20240131, and dates, such as 2024-",
+        ),
+        (["2024-02-01", "0"], "times are numbers, such as 0, and dates"),
+    ],
+)
+def test_times_that_may_be_days_or_numbers_are_refused(tmp_path, times, message):
+    file = write(
+        tmp_path / "train" / "a" / "a.csv", "\n".join(["time,x", *(f"{t},1" for t in times)])
+    )
+    with pytest.raises(DatasetError, match=message) as error:
+        read_csv_folder(tmp_path, "train", "time")
+    assert str(error.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    "times, seconds",
+    [
+        (["20240131", "20240132"], [20240131, 20240132]),
+        (["20240131", "20230229"], [20240131, 20230229]),
+        (["20240131.0"], [20240131]),
+        (["18991231"], [18991231]),
+        (["2024-01-31", "2024-02-01"], [1706659200, 1706745600]),
+        (["20240131T10", "20240131T11"], [1706695200, 1706698800]),
+    ],
+)
+def test_numbers_that_are_no_days_and_days_that_are_no_numbers_are_read(tmp_path, times, seconds):
+    write(tmp_path / "train" / "a" / "a.csv", "\n".join(["time,x", *(f"{t},1" for t in times)]))
+    (one,) = read_csv_folder(tmp_path, "train", "time")
+    assert one["times"].tolist() == seconds
+
+
+def test_a_channel_may_have_eight_digits(tmp_path):
+    write(tmp_path / "train" / "a" / "a.csv", "time,x\n0,20240131\n1,20240201\n")
+    for column in ("time", None):
+        (one,) = read_csv_folder(tmp_path, "train", column)
+        assert one["values"][0, -1] == 20240131.0 and one["times"].tolist() == [0, 1]
+
+
 def test_files_of_other_channels_are_refused(root):
     write(root / "train" / "walk" / "z.csv", "time,x,z\n0,1,2\n")
     with pytest.raises(DatasetError, match="z.csv:1: channels x, z are not those .* x, y"):

@@ -57,6 +57,32 @@ def test_times_may_be_dates(tmp_path):
     assert one["label"] == 1
 
 
+def test_a_dimension_may_be_missing_where_another_has_times(tmp_path):
+    lines = ("(0.5,1.0),(2,3.0):?:left", "?:(7,4.0):right", " ? : (7,?) : right")
+    first, second, third = read_ts(write(tmp_path / "a.ts", *lines, timestamps="true"))
+    np.testing.assert_array_equal(first["times"], [0.5, 2.0])
+    np.testing.assert_array_equal(first["values"], [[1, np.nan], [3, np.nan]])
+    np.testing.assert_array_equal(second["times"], [7])
+    np.testing.assert_array_equal(second["values"], [[np.nan, 4]])
+    np.testing.assert_array_equal(third["values"], [[np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("?:?:left", "every dimension is missing.* take the case away"),
+        ("(20240131,1):(20240201,2),(20240202,3):left", "times such as 20240131 may be days or"),
+        (
+            "(2024-01-31,1):(7,2):left",
+            "times are numbers, such as 7, and dates, such as 2024-01-31",
+        ),
+    ],
+)
+def test_times_that_mean_nothing_or_two_things_are_refused(tmp_path, line, message):
+    with pytest.raises(DatasetError, match=f"a.ts:12: {message}"):
+        read_ts(write(tmp_path / "a.ts", line, timestamps="true"))
+
+
 @pytest.mark.parametrize(
     "line, message",
     [

@@ -2,11 +2,18 @@
 
 import dataclasses
 
+import av
 import numpy as np
 import pytest
 
 from perceiver_jax.data import DatasetError, Shard
-from perceiver_jax.data.video import VideoDataConfig, VideoError, open_videos, video_batches
+from perceiver_jax.data.video import (
+    VideoDataConfig,
+    VideoError,
+    iterate_frames,
+    open_videos,
+    video_batches,
+)
 from perceiver_jax.data.video.reading import Clip
 from perceiver_jax.data.video.videos import VideoFile
 from tests.data.video.conftest import tone
@@ -173,6 +180,44 @@ def test_files_that_cannot_be_used_are_named_when_they_are_read(make_video, tmp_
     open_videos.cache_clear()
     with pytest.raises(VideoError, match=r"\d.mp4 cannot be read as a video"):
         batches(folder(tmp_path))[0]
+
+
+@pytest.fixture
+def overstated(mux, tmp_path):
+    """A function that makes a file of 8 frames, whose header says that it has 40."""
+
+    def make(num_frames=8):
+        path = mux("whole.mp4", range(40), codec="mpeg4", options={"movflags": "+faststart"})
+        with av.open(str(path)) as file:
+            ends = [packet.pos + packet.size for packet in file.demux(video=0) if packet.size]
+        (tmp_path / "train").mkdir()
+        whole = path.read_bytes()
+        (tmp_path / "train" / "a.mp4").write_bytes(whole[: sorted(ends)[num_frames - 1]])
+        path.unlink()
+        return tmp_path / "train" / "a.mp4"
+
+    return make
+
+
+def first_frames(config, num_batches):
+    images = np.concatenate([batches(config)[i]["image"] for i in range(num_batches)])
+    return np.round(images[:, 0].mean(axis=(1, 2, 3)) * 255 / 8).astype(int).tolist()
+
+
+def test_a_file_that_promises_more_than_it_has_gives_clips_of_what_there_is(overstated, tmp_path):
+    path = overstated()
+    assert VideoFile(path).span() == (0.0, pytest.approx(4.0))
+    assert len([*iterate_frames(path)]) == 8
+    drawn = first_frames(folder(tmp_path, batch_size=1), 40)
+    assert set(drawn) - {4} == {0, 1, 2, 3}
+    # Frames 2 to 5 are the middle of 8.
+    assert first_frames(folder(tmp_path, batch_size=1, random_start=False), 1) == [2]
+
+
+def test_what_there_is_of_a_file_may_be_too_short(overstated, tmp_path):
+    overstated(num_frames=3)
+    with pytest.raises(VideoError, match=r"a.mp4 is damaged: its frames end at 0.30 s of 4.00 s"):
+        batches(folder(tmp_path, batch_size=1))[0]
 
 
 def test_datasets_that_are_not_there_are_named(kinetics, tmp_path):

@@ -54,12 +54,17 @@ def test_held_out_parts_lie_behind_each_other_and_were_not_trained_on(data_dir):
         assert max(end for _, end in parts(bunny.Bunny("train", seconds, data_dir))) <= 4.0 + 1e-9
 
 
+def test_the_whole_film_is_clips_behind_each_other(data_dir):
+    film = parts(bunny.Bunny("all", 0.64, data_dir))
+    np.testing.assert_allclose(film, [[i * 0.64, (i + 1) * 0.64] for i in range(8)])
+
+
 def test_clips_that_do_not_fit_are_refused(data_dir):
     with pytest.raises(DatasetError, match="'test' of 'bunny' is 1.28 s long, .* clip of 2.00 s"):
         bunny.Bunny("test", 2.0, data_dir)
     with pytest.raises(DatasetError, match="'train' of 'bunny' is 4.00 s long"):
         bunny.Bunny("train", 4.1, data_dir)
-    with pytest.raises(DatasetError, match="no split is called 'val'; there are train, test"):
+    with pytest.raises(DatasetError, match="no split is called 'val'; there are train, test, all"):
         bunny.Bunny("val", 0.64, data_dir)
 
 
