@@ -1,21 +1,33 @@
-"""Image batches: read, crop, augment, normalise.
+"""Image batches: read, crop, augment, normalise, mix.
 
-- Batches are `{"image": [B, H, W, c] float32, "label": [B] int32}`; evaluation adds `"mask"`.
-- Augmentation is geometric and happens on the host, one warp per image.
+- Batches are `{"image": [B, H, W, c] float32, "label": [B] int32}`. Training with mixed images adds
+  `"target": [B, classes] float32`, where `"label"` is the first image's; evaluation adds `"mask"`.
+- All of it happens on the host and draws from the generator of its row, so that a batch is a
+  function of seed and position.
 """
 
 import dataclasses
 import functools
+import math
+from typing import Literal
 
 import cv2
 import grain
 import numpy as np
 
 from perceiver_jax.card import ImagePreprocessing
-from perceiver_jax.config import setting
+from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.data import pipeline, sources
+from perceiver_jax.data.mixing import Mixing, mix, mixed_target
 from perceiver_jax.data.pipeline import Example, Shard
-from perceiver_jax.data.preprocessing import central_square, normalize, preprocess, resize
+from perceiver_jax.data.preprocessing import (
+    central_square,
+    normalize,
+    preprocess,
+    resize,
+    resize_unclamped,
+)
+from perceiver_jax.data.rand_augment import MAX_MAGNITUDE, RandAugment
 from perceiver_jax.data.synthetic import SyntheticImages
 
 # Reader threads work side by side already; OpenCV's own would only fight them.
@@ -42,6 +54,11 @@ class ImageDataConfig:
         "height and width to crop and resize to: random crops in training, the centre (224/256 of "
         "the short side) in evaluation; None takes images as they are",
     )
+    resampling: Literal["area", "bicubic"] = setting(
+        "area",
+        "'area', means of areas where images shrink; or 'bicubic' without antialias, as DeepMind "
+        "does it: Keys' in training, which leaves [0, 255], and OpenCV's in evaluation",
+    )
     mean: tuple[float, ...] = setting((0.5,), "subtracted from pixels in [0, 1], per channel")
     std: tuple[float, ...] = setting((0.5,), "divided by after that, per channel")
     max_shift: float = setting(0.0, "random shift in training, up to this many pixels")
@@ -49,12 +66,25 @@ class ImageDataConfig:
     max_scale: float = setting(0.0, "random zoom in training, up to this fraction in or out")
     max_shear: float = setting(0.0, "random horizontal shear in training, up to this fraction")
     random_flip: bool = setting(False, "whether training mirrors half of the images")
+    rand_augment_layers: int = setting(
+        0, "operations of RandAugment on each image in training, one after the other; 0: none"
+    )
+    rand_augment_magnitude: float = setting(5.0, "of all operations of RandAugment, in [0, 10]")
+    mixing: Mixing = setting(
+        "none",
+        "how training mixes an image and its label with another's: 'mixup', 'cutmix', or "
+        "'mixup_cutmix', one of the two by chance",
+    )
+    mixup_alpha: float = setting(
+        0.2, "MixUp draws shares from Beta(alpha, alpha): small keeps images apart, 1 is uniform"
+    )
     synthetic_shape: tuple[int, int, int] = setting(
         (32, 32, 3), "height, width, channels of 'synthetic' images"
     )
     synthetic_classes: int = setting(10, "classes of 'synthetic' images")
 
     def __post_init__(self):
+        check_ranges(self)
         if min(self.batch_size, self.eval_batch_size) < 1:
             raise ValueError(
                 f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "
@@ -66,6 +96,14 @@ class ImageDataConfig:
             raise ValueError(f"synthetic_classes={self.synthetic_classes} must be 1 or more")
         if min(self.std) <= 0:
             raise ValueError(f"std={self.std} must be above 0")
+        if self.rand_augment_layers < 0:
+            raise ValueError(f"rand_augment_layers={self.rand_augment_layers} must be 0 or more")
+        if not 0 <= self.rand_augment_magnitude <= MAX_MAGNITUDE:
+            raise ValueError(
+                f"rand_augment_magnitude={self.rand_augment_magnitude} is not in [0, 10]"
+            )
+        if not 0 < self.mixup_alpha < math.inf:
+            raise ValueError(f"mixup_alpha={self.mixup_alpha} must be finite and above 0")
 
     def preprocessing(self, image_shape: tuple[int, int, int]) -> ImagePreprocessing:
         """What evaluation does with an image of that shape before the model sees it."""
@@ -76,7 +114,7 @@ class ImageDataConfig:
             crop=None if self.image_size is None else CROP,
             mean=self.mean,
             std=self.std,
-            resampling="area",
+            resampling="area" if self.resampling == "area" else "opencv",
         )
 
 
@@ -102,9 +140,10 @@ def image_batches(
 ) -> grain.MapDataset:
     """Training or evaluation batches, see `pipeline`."""
     if training:
+        source = open_split(config, config.train_split)
         return pipeline.training_batches(
-            open_split(config, config.train_split),
-            _TrainingTransform(config),
+            source,
+            _TrainingTransform(config, source),
             batch_size=config.batch_size,
             seed=seed,
             shard=shard,
@@ -130,36 +169,65 @@ class _EvaluationTransform:
 @dataclasses.dataclass(frozen=True)
 class _TrainingTransform:
     config: ImageDataConfig
+    source: sources.Source
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        if self.config.image_size is not None:
-            image = random_resized_crop(image, self.config.image_size, rng)
-        image = random_warp(image, self.config, rng)
-        if self.config.random_flip and rng.random() < 0.5:
+        image, label = self._augment(example["image"], rng), np.int32(example["label"])
+        if self.config.mixing == "none":
+            return {"image": image, "label": label}
+        other = self.source[int(rng.integers(len(self.source)))]
+        image, share = mix(
+            image,
+            self._augment(other["image"], rng),
+            self.config.mixing,
+            mixup_alpha=self.config.mixup_alpha,
+            rng=rng,
+        )
+        num_classes = len(self.source.class_names)
+        target = mixed_target(example["label"], other["label"], share, num_classes)
+        return {"image": image, "label": label, "target": target}
+
+    def _augment(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """[h, w, c] uint8 → [H, W, c] float32, normalised."""
+        config = self.config
+        if config.image_size is not None:
+            image = random_crop(image, rng)
+        if config.random_flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        ready = normalize(image, self.config.mean, self.config.std)
-        return {"image": ready, "label": np.int32(example["label"])}
+        image = RandAugment(config.rand_augment_layers, config.rand_augment_magnitude)(image, rng)
+        if config.image_size is not None:
+            image = (
+                resize(image, config.image_size, "area")
+                if config.resampling == "area"
+                else resize_unclamped(image, config.image_size)
+            )
+        return normalize(random_warp(image, config, rng), config.mean, config.std)
 
 
-def random_resized_crop(
-    image: np.ndarray, size: tuple[int, int], rng: np.random.Generator
-) -> np.ndarray:
-    """A random part of 8 to 100 % of the area and aspect 3/4 to 4/3, resized.
+def random_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random part of 10 to 100 % of the area, with an aspect of 3/4 to 4/3.
 
-    Where none of ten tries fits, the central square of evaluation.
+    The aspect is drawn first, then a height, from the heights of that aspect that lie in the image
+    and have an area of 8 % or more, then the place. Where ten tries give less than 10 %, or one
+    gives the whole image, it is the central square of evaluation.
 
-    Source: Inception crop; deepmind ImageNet training.
+    Source: Inception crop; deepmind `train/dataset.py`, which takes TensorFlow's
+    `sample_distorted_bounding_box`.
     """
     height, width = image.shape[:2]
+    area = height * width
     for _ in range(10):
-        area = height * width * rng.uniform(0.08, 1.0)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
-        if 0 < h <= height and 0 < w <= width:
+        aspect = rng.uniform(3 / 4, 4 / 3)
+        most = min(height, round(np.sqrt(area / aspect)), int((width + 0.5) / aspect))
+        least = min(most, round(np.sqrt(0.08 * area / aspect)))
+        h = int(rng.integers(least, most + 1))
+        w = min(width, round(h * aspect))
+        if h * w == area:
+            break
+        if h * w >= 0.1 * area:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return resize(image[top : top + h, left : left + w], size, "area")
-    return resize(central_square(image, CROP), size, "area")
+            return image[top : top + h, left : left + w]
+    return central_square(image, CROP)
 
 
 def random_warp(image: np.ndarray, config: ImageDataConfig, rng: np.random.Generator) -> np.ndarray:

@@ -1,11 +1,21 @@
-"""Random crops and warps of single images."""
+"""Random crops and warps of single images, and batches of mixed ones."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 
-from perceiver_jax.data import DatasetError, ImageDataConfig, Shard, image_batches, images, sources
+from perceiver_jax.data import (
+    DatasetError,
+    ImageDataConfig,
+    Shard,
+    image_batches,
+    images,
+    pipeline,
+    rand_augment,
+    sources,
+)
 
 CONFIG = ImageDataConfig(dataset="synthetic")
 
@@ -35,29 +45,75 @@ def test_a_deviation_that_is_not_positive_is_refused(std):
         dataclasses.replace(CONFIG, std=std)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rand_augment_layers": -1}, "rand_augment_layers=-1 must be 0 or more"),
+        ({"rand_augment_magnitude": 10.5}, r"rand_augment_magnitude=10.5 is not in \[0, 10\]"),
+        ({"rand_augment_magnitude": -1.0}, r"rand_augment_magnitude=-1.0 is not in \[0, 10\]"),
+        ({"mixing": "blend"}, "mixing='blend' is none of 'none', 'mixup', 'cutmix', 'mixup_cutm"),
+        ({"mixup_alpha": 0.0}, "mixup_alpha=0.0 must be finite and above 0"),
+        ({"mixup_alpha": float("inf")}, "mixup_alpha=inf must be finite and above 0"),
+        ({"resampling": "nearest"}, "resampling='nearest' is none of 'area', 'bicubic'"),
+    ],
+)
+def test_an_impossible_augmentation_is_refused_with_its_field(fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **fields)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 1, 3), (13, 7, 3), (7, 13, 1), (64, 33, 1)])
-@pytest.mark.parametrize("size", [(8, 8), (5, 3), (1, 1)])
-def test_crops_have_the_wanted_size_for_odd_inputs(shape, size):
+def test_crops_of_odd_inputs_are_parts_of_them(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    crops = [images.random_resized_crop(image, size, np.random.default_rng(i)) for i in range(20)]
-    for crop in crops:
-        assert crop.shape == (*size, shape[-1])
-        assert crop.dtype == np.uint8
+    for seed in range(40):
+        crop = images.random_crop(image, np.random.default_rng(seed))
+        assert crop.size > 0 and crop.shape[-1] == shape[-1]
+        assert crop.base is image or crop.base is image.base
 
 
-def test_random_crops_lie_inside_and_cover_the_documented_area_and_aspect():
-    # Rows and columns count up, so differences over a crop tell how much of the image it shows.
-    rows, columns = np.mgrid[0:200:2, 0:200:2].astype(np.uint8)
-    image = np.stack([rows, columns, rows], axis=-1)
-    areas, aspects = [], []
-    for i in range(300):
-        crop = images.random_resized_crop(image, (50, 50), np.random.default_rng(i)).astype(int)
-        height = (crop[-1, 25, 0] - crop[0, 25, 0]) / 2 * 50 / 49
-        width = (crop[25, -1, 1] - crop[25, 0, 1]) / 2 * 50 / 49
-        areas.append(height * width / 1e4)
-        aspects.append(width / height)
-    assert 0.05 < min(areas) < 0.15 and 0.9 < max(areas) < 1.05
-    assert 0.7 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.4
+def crops(height, width, count):
+    """Where random crops lie, [count, (top, left, height, width)], from an image that tells."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    image = np.stack([rows, columns], axis=-1)
+    rng = np.random.default_rng(0)
+    found = [images.random_crop(image, rng) for _ in range(count)]
+    return np.array([(*crop[0, 0], *crop.shape[:2]) for crop in found])
+
+
+def test_random_crops_cover_the_documented_area_and_aspect():
+    top, left, height, width = crops(300, 400, 2000).T
+    area, aspect = height * width / (300 * 400), width / height
+    assert 0.1 <= area.min() < 0.11 and 0.9 < area.max() <= 1.0
+    assert 0.74 < aspect.min() < 0.77 and 1.31 < aspect.max() < 1.34
+    # Uniform between 3/4 and 4/3, where it could as well be the logarithm.
+    assert aspect.mean() == pytest.approx(25 / 24, abs=0.015)
+    assert (top + height).max() == 300 and (left + width).max() == 400
+    assert top.min() == left.min() == 0
+
+
+def test_crops_keep_their_aspect_where_the_image_is_narrow():
+    height, width = crops(400, 200, 1000)[:, 2:].T
+    assert (width / height).min() > 0.74 and width.max() == 200
+
+
+def test_heights_of_crops_are_drawn_evenly_for_their_aspect():
+    height, width = crops(400, 400, 3000)[:, 2:].T
+    square = np.abs(width / height - 1) < 0.05
+    # From √0.1 rather than √0.08 on, as what has less than a tenth of the area is drawn again.
+    share = height[square] / 400
+    assert share.mean() == pytest.approx((0.1**0.5 + 0.97) / 2, abs=0.03)
+    assert np.median(share) == pytest.approx(share.mean(), abs=0.03)
+
+
+def test_where_no_crop_fits_it_is_the_central_square():
+    np.testing.assert_array_equal(crops(20, 400, 5), [[2, 192, 17, 17]] * 5)
+    np.testing.assert_array_equal(crops(1, 1, 5), [[0, 0, 1, 1]] * 5)
+
+
+def test_a_crop_of_everything_is_the_central_square():
+    found = crops(4, 4, 300)
+    assert (found[:, 2] * found[:, 3]).max() < 16
+    assert (found == [1, 1, 3, 3]).all(-1).sum() > (found == [0, 0, 3, 3]).all(-1).sum() + 20
 
 
 def test_a_warp_without_range_returns_the_image(picture):
@@ -131,6 +187,154 @@ def test_flipping_mirrors_about_half_of_the_training_images_and_no_held_out_one(
 
     assert 70 < mirrored(training=True) < 130
     assert mirrored(training=False) == 0
+
+
+class Ramps:
+    """Brightness that tells the label and grows to the right."""
+
+    class_names = ("dark", "middle", "light")
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        ramp = np.arange(20, dtype=np.uint8) + 70 * (index % 3)
+        return {"image": np.broadcast_to(ramp[:, None], (30, 20, 3)), "label": index % 3}
+
+
+@pytest.fixture
+def ramps(monkeypatch):
+    monkeypatch.setitem(sources.DATASETS, "ramps", lambda split: Ramps())
+    return ImageDataConfig(dataset="ramps", batch_size=24, mean=(0.0,), std=(1 / 255,))
+
+
+def batch(config, position=0, **fields):
+    config = dataclasses.replace(config, **fields)
+    return image_batches(config, training=True, seed=0, shard=Shard())[position]
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "mixup_cutmix"])
+def test_targets_of_mixed_images_are_their_shares(ramps, mixing):
+    found = batch(ramps, mixing=mixing)
+    image, label, target = (found[name] for name in ("image", "label", "target"))
+    assert image.shape == (24, 30, 20, 3) and image.dtype == np.float32
+    assert target.shape == (24, 3) and target.dtype == np.float32
+    np.testing.assert_allclose(target.sum(-1), 1, rtol=1e-6)
+    # The mean brightness is that of the ramp, 9.5, and 70 per label.
+    found_labels = (image.mean((1, 2, 3)) - 9.5) / 70
+    shares = target @ np.arange(3)
+    if mixing == "mixup":
+        np.testing.assert_allclose(found_labels, shares, atol=1e-5)
+    np.testing.assert_allclose(found_labels, shares, atol=0.1)
+    others = target[target[np.arange(24), label] < 1]
+    assert len(others) > 8 and (target.argmax(-1) != label).any()
+
+
+def test_partners_are_drawn_from_all_examples(monkeypatch):
+    class Numbers(Ramps):
+        class_names = tuple(map(str, range(24)))
+
+        def __getitem__(self, index):
+            return {"image": np.full((2, 2, 3), index, np.uint8), "label": index}
+
+    monkeypatch.setitem(sources.DATASETS, "numbers", lambda split: Numbers())
+    config = ImageDataConfig(dataset="numbers", batch_size=24)
+    pairs = set()
+    for position in range(6):
+        found = batch(config, position, mixing="mixup", mixup_alpha=5.0)
+        rows = np.arange(24)
+        found["target"][rows, found["label"]] = 0
+        pairs |= set(zip(found["label"], found["target"].argmax(-1), strict=True))
+    assert len(pairs) > 100
+    assert {other for _, other in pairs} == set(range(24))
+
+
+def test_unmixed_batches_have_no_target(ramps):
+    assert batch(ramps).keys() == {"image", "label"}
+
+
+def test_partners_are_augmented_by_themselves(ramps):
+    image = batch(ramps, mixing="mixup", mixup_alpha=5.0, random_flip=True)["image"]
+    slopes = np.diff(image[:, 0, :, 0], axis=-1)
+    np.testing.assert_allclose(slopes, np.broadcast_to(slopes[:, :1], slopes.shape), atol=1e-4)
+    both, none = slopes[:, 0] < -0.999, slopes[:, 0] > 0.999
+    assert both.any() and none.any() and not (both | none).all()
+
+
+def test_rand_augment_sees_the_crop_before_it_is_resized(ramps, monkeypatch):
+    seen = []
+
+    def record(picture, level, rng):
+        assert picture.dtype == np.uint8 and level == 0.3
+        seen.append(picture.shape)
+        return 255 - picture
+
+    monkeypatch.setattr(rand_augment, "OPERATIONS", (record,))
+    fields = {"image_size": (8, 8), "resampling": "bicubic", "rand_augment_magnitude": 3.0}
+    plain = batch(ramps, **fields)["image"]
+    inverted = batch(ramps, **fields, rand_augment_layers=1)["image"]
+    np.testing.assert_allclose(inverted, 255 - plain, atol=1e-3)
+    assert len(set(seen)) > 10 and (8, 8, 3) not in seen
+
+
+def test_bicubic_training_images_leave_their_range_and_area_ones_do_not(monkeypatch):
+    class Edges(Ramps):
+        def __getitem__(self, index):
+            edge = np.where(np.arange(20) < 10, 0, 255).astype(np.uint8)
+            return {"image": np.broadcast_to(edge[:, None], (30, 20, 3)), "label": 0}
+
+    monkeypatch.setitem(sources.DATASETS, "edges", lambda split: Edges())
+    config = ImageDataConfig(dataset="edges", batch_size=24, mean=(0.0,), std=(1.0,))
+    bicubic = batch(config, image_size=(32, 32), resampling="bicubic")["image"]
+    area = batch(config, image_size=(32, 32))["image"]
+    assert bicubic.min() < -0.02 and bicubic.max() > 1.02
+    assert area.min() == 0.0 and area.max() == 1.0
+
+
+def test_bicubic_evaluation_is_that_of_the_published_models():
+    config = dataclasses.replace(CONFIG, image_size=(5, 5))
+    assert config.preprocessing((9, 9, 3)).resampling == "area"
+    config = dataclasses.replace(config, resampling="bicubic")
+    assert config.preprocessing((9, 9, 3)).resampling == "opencv"
+
+
+RECIPE = ImageDataConfig(
+    dataset="synthetic",
+    synthetic_shape=(40, 48, 3),
+    image_size=(16, 16),
+    batch_size=4,
+    resampling="bicubic",
+    random_flip=True,
+    rand_augment_layers=4,
+    mixing="mixup_cutmix",
+)
+
+
+def test_a_resumed_run_gets_the_same_augmented_batches():
+    dataset = image_batches(RECIPE, training=True, seed=3, shard=Shard())
+    with contextlib.closing(pipeline.iterate(dataset)) as iterator:
+        next(iterator)
+        position = iterator.get_state()
+        want = [next(iterator) for _ in range(4)]
+    with contextlib.closing(pipeline.iterate(dataset, num_threads=1)) as resumed:
+        resumed.set_state(position)
+        for one in want:
+            other = next(resumed)
+            for name in ("image", "label", "target"):
+                np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_processes_draw_the_mixtures_of_one_process():
+    def rows(shard):
+        found = image_batches(RECIPE, training=True, seed=3, shard=shard)[1]
+        return {
+            image.tobytes() + t.tobytes() for image, t in zip(*map(found.get, names), strict=True)
+        }
+
+    names = ("image", "target")
+    together = rows(Shard())
+    assert len(together) == 4
+    assert rows(Shard(0, 2)) | rows(Shard(1, 2)) == together
 
 
 def test_datasets_of_any_name_are_opened_through_one_door():

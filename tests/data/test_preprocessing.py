@@ -3,6 +3,7 @@
 import dataclasses
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from perceiver_jax.data.preprocessing import (
     normalize,
     preprocess,
     resize,
+    resize_unclamped,
     with_channels,
 )
 from perceiver_jax.errors import UserError
@@ -92,6 +94,26 @@ def test_resampling_is_that_of_the_named_library(picture):
         resize(picture, (3, 3), "area"),
         np.round(picture.reshape(3, 2, 3, 3, 3).mean((1, 3))),
     )
+
+
+@pytest.mark.parametrize("size", [(20, 30), (61, 40), (100, 83), (224, 224), (1, 2)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_unclamped_resizing_is_keys_cubic_without_antialias(size, channels):
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83, channels), np.uint8)
+    got = resize_unclamped(noise, size)
+    want = jax.image.resize(np.float32(noise), (*size, channels), "cubic", antialias=False)
+    assert got.shape == (*size, channels) and got.dtype == np.float32
+    np.testing.assert_allclose(got, want, rtol=0, atol=0.02)
+
+
+def test_unclamped_resizing_goes_beyond_an_edge():
+    edge = np.repeat([0, 255], 4).astype(np.uint8)[None, :, None]
+    got = resize_unclamped(edge, (1, 16))[0, :, 0]
+    # Three quarters of a pixel before the first light one: Keys' kernel at 3/4 and at 7/4.
+    near, far = 1.5 * 0.75**3 - 2.5 * 0.75**2 + 1, -0.5 * 1.75**3 + 2.5 * 1.75**2 - 4 * 1.75 + 2
+    np.testing.assert_allclose(got[7], 255 * (near + far), atol=1e-3)
+    assert got.min() < -10 and got.max() > 265
+    np.testing.assert_allclose(got + got[::-1], 255, atol=1e-3)
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels(picture):

@@ -9,6 +9,7 @@ import pytest
 
 from perceiver_jax import models
 from perceiver_jax.config import from_dict, to_dict
+from perceiver_jax.data.mixing import mixed_target
 from perceiver_jax.errors import UserError
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.tasks import ImageClassification
@@ -62,6 +63,32 @@ def test_training_loss_is_smoothed_and_comes_with_accuracy():
     assert [float(x) for x in sums["accuracy"]] == [1, 2]
 
 
+def test_mixed_images_are_scored_by_their_targets():
+    logits = np.asarray([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    target = np.asarray([[0.25, 0.75], [1.0, 0.0]], np.float32)  # of a dataset of two classes
+    batch = {"image": None, "label": jnp.asarray([0, 1]), "target": jnp.asarray(target)}
+    task = ImageClassification(label_smoothing=0.3)
+    sums = task.loss(lambda images, key: jnp.asarray(logits), batch, None)
+    targets = 0.7 * np.pad(target, ((0, 0), (0, 1))) + 0.1
+    losses = -(targets * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum(-1)
+    assert [float(x) for x in sums["loss"]] == pytest.approx([losses.sum(), 2], rel=1e-6)
+    assert [float(x) for x in sums["accuracy"]] == [1, 2]
+
+
+def test_the_loss_of_mixed_images_is_that_of_deepmind(golden_training):
+    inputs = {name: golden_training[f"inputs/loss/{name}"] for name in ("labels", "mix_labels")}
+    shares = golden_training["inputs/loss/ratio"]
+    target = [
+        mixed_target(int(one), int(other), float(share), 11)
+        for one, other, share in zip(*inputs.values(), shares, strict=True)
+    ]
+    logits = jnp.asarray(golden_training["inputs/loss/logits"])
+    batch = {"image": None, "label": inputs["labels"], "target": np.stack(target)}
+    sums = ImageClassification(label_smoothing=0.1).loss(lambda images, key: logits, batch, None)
+    want = golden_training["outputs/loss/per_example"].sum()
+    assert float(sums["loss"][0]) == pytest.approx(float(want), rel=1e-6)
+
+
 def test_top_one_and_five_are_those_of_deepmind(golden_training):
     logits = golden_training["inputs/loss/logits"]
     labels = golden_training["inputs/loss/labels"]
@@ -95,6 +122,10 @@ def test_a_model_and_data_that_fit_are_accepted():
         ({"synthetic_classes": 11}, "tells 10 classes apart, but .* has 11; .*num_classes=11"),
         ({"synthetic_shape": (8, 9, 1)}, r"have shape \(8, 9, 1\), the model takes \(8, 8, 1\)"),
         ({"synthetic_shape": (8, 8, 3)}, r"have shape \(8, 8, 3\), the model takes \(8, 8, 1\)"),
+        (
+            {"rand_augment_layers": 2},
+            "rand_augment_layers=2 is for images of 3 ch.* have 1: set it",
+        ),
         ({"image_size": (4, 4)}, r"have shape \(4, 4, 1\), the model takes \(8, 8, 1\)"),
         ({"mean": (0.1, 0.2)}, "data.mean=.* has 2 numbers for images of 1 channels"),
         ({"std": (0.1, 0.2, 0.3)}, "data.std=.* has 3 numbers for images of 1 channels"),

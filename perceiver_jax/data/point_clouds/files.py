@@ -4,8 +4,8 @@
   .ply, .obj, .stl. Polygons become triangles. Nothing that a file names, such as its material, is
   opened.
 - Points: .npy [n, 3 or more], .txt and .xyz with a point on each line, numbers divided by commas or
-  blanks, and .ply without faces. Columns 4 to 6 are normals where all have unit length, or are zero,
-  and else left out, as they may be colours; so is what comes behind.
+  blanks, and .ply without faces. Columns 4 to 6 are normals where all have unit length or are
+  zero, and else left out, as they may be colours; so is what comes behind.
 - Coordinates are kept in float64: those of maps have more digits than float32.
 """
 

@@ -88,6 +88,11 @@ class ImageClassification:
                 f"{tuple(wanted)} (height, width, channels); set "
                 "--config.model.encoder.image_shape, or --config.data.image_size to crop and resize"
             )
+        if data.rand_augment_layers and shape[-1] != 3:
+            raise UserError(
+                f"data.rand_augment_layers={data.rand_augment_layers} is for images of 3 channels; "
+                f"those of dataset '{data.dataset}' have {shape[-1]}: set it to 0"
+            )
         for name in ("mean", "std"):
             if len(getattr(data, name)) not in (1, shape[-1]):
                 raise UserError(
@@ -98,15 +103,14 @@ class ImageClassification:
     def batches(
         self, data: ImageDataConfig, *, training: bool, seed: int, shard: Shard
     ) -> grain.MapDataset:
-        """See `Task`; batches hold `image` and `label`."""
+        """See `Task`; batches hold `image` and `label`, those of mixed images also `target`."""
         return image_batches(data, training=training, seed=seed, shard=shard)
 
     def loss(self, model: Model, batch: Batch, key: Key) -> Sums:
-        """Loss and accuracy over the examples of the batch."""
+        """Loss and accuracy over the examples of the batch; of mixed images by `label` alone."""
         logits = model(batch["image"], key=key)
-        losses = classification_loss(
-            logits, self._targets(logits, batch["label"]), self.loss_function
-        )
+        targets = smooth(_targets(batch, logits.shape[-1]), self.label_smoothing)
+        losses = classification_loss(logits, targets, self.loss_function)
         correct = _in_top(1, logits, batch["label"])
         size = jnp.float32(correct.size)
         return {"loss": (losses.sum(), size), "accuracy": (correct.sum(), size)}
@@ -148,13 +152,18 @@ class ImageClassification:
         )
         return Media(images={"predictions": grid})
 
-    def _targets(self, logits: Array, labels: Array) -> jax.Array:
-        return smooth(jax.nn.one_hot(labels, logits.shape[-1]), self.label_smoothing)
-
 
 @jax.jit
 def _predict(model: Model, images: Array) -> jax.Array:
     return model(images).argmax(-1)
+
+
+def _targets(batch: Batch, num_classes: int) -> Array:
+    """[B, K] distributions: those of the batch where it has any, else its labels."""
+    if "target" not in batch:
+        return jax.nn.one_hot(batch["label"], num_classes)
+    target = jnp.asarray(batch["target"])
+    return jnp.pad(target, ((0, 0), (0, num_classes - target.shape[1])))
 
 
 def _in_top(k: int, logits: Array, labels: Array) -> jax.Array:
