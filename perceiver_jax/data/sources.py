@@ -2,7 +2,8 @@
 
 - A source is random access: `len` and `[i]`, so that shuffling, sharding and resuming need no state
   but a position.
-- Datasets by name: see `DATASETS`; `tfds:NAME` reads anything prepared with TensorFlow Datasets.
+- Datasets by name: see `DATASETS`; `folder` is of image files, and `tfds:NAME` reads anything
+  prepared with TensorFlow Datasets.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,9 +35,10 @@ def load(name: str, split: str, data_dir: str | None) -> Source:
     """Opens a split of a dataset.
 
     Args:
-        name: a key of `DATASETS`, or `tfds:NAME`.
+        name: a key of `DATASETS`, 'folder', or `tfds:NAME`.
         split: "train", "test", or whatever splits the dataset has.
-        data_dir: where prepared datasets lie; None: the dataset's default.
+        data_dir: where prepared datasets lie, or of 'folder' that folder; None: the dataset's
+            default.
 
     Raises:
         DatasetError: no such dataset or split, not installed or not prepared, or no examples.
@@ -46,12 +48,16 @@ def load(name: str, split: str, data_dir: str | None) -> Source:
         from perceiver_jax.data.tfds import load_tfds
 
         source = load_tfds(rest, split, data_dir)
+    elif name == "folder":
+        from perceiver_jax.data.image_folders import ImageFolder
+
+        source = ImageFolder(data_dir, split)
     elif name in DATASETS:
         source = DATASETS[name](split)
     else:
         raise DatasetError(
-            f"no dataset is called '{name}'; there are {', '.join(DATASETS)} and 'tfds:NAME' for "
-            "datasets prepared with TensorFlow Datasets"
+            f"no dataset is called '{name}'; there are {', '.join(DATASETS)}, 'folder' for image "
+            "files in data_dir, and 'tfds:NAME' for datasets prepared with TensorFlow Datasets"
         )
     if not len(source):
         raise DatasetError(f"split '{split}' of dataset '{name}' has no examples; choose another")

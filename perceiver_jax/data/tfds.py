@@ -1,7 +1,8 @@
 """Labelled images prepared with TensorFlow Datasets, read without TensorFlow.
 
 - Datasets must be prepared in the ArrayRecord format, which gives random access.
-- Images are decoded here, with OpenCV, and greyscale ones keep one channel.
+- Images are decoded here, with OpenCV, and greyscale ones keep one channel. As TFDS does it, they
+  are not turned as their cameras say.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from perceiver_jax.data import imagenet
 from perceiver_jax.data.sources import DatasetError
 
 
@@ -24,7 +26,8 @@ class TfdsImages:
 
     def __init__(self, records: Any, image_channels: int, class_names: tuple[str, ...]):
         self.records, self.class_names = records, class_names
-        self._flag = cv2.IMREAD_GRAYSCALE if image_channels == 1 else cv2.IMREAD_COLOR_RGB
+        colors = cv2.IMREAD_GRAYSCALE if image_channels == 1 else cv2.IMREAD_COLOR_RGB
+        self._flag = colors | cv2.IMREAD_IGNORE_ORIENTATION
 
     def __len__(self) -> int:
         return len(self.records)
@@ -61,7 +64,7 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
             f"dataset 'tfds:{name}' has the features {', '.join(features)}; image classification "
             "needs 'image' and a 'label' of named classes"
         )
-    return TfdsImages(records, features["image"].shape[-1], tuple(class_names))
+    return TfdsImages(records, features["image"].shape[-1], imagenet.in_words(class_names))
 
 
 def open_records(
@@ -91,8 +94,15 @@ def open_records(
         where = f" in {data_dir}" if data_dir else ""
         raise DatasetError(
             f"dataset 'tfds:{name}', split '{split}', cannot be read{where}: {reason}\n"
-            f'Prepare it once with: python -c "import tensorflow_datasets as tfds; '
-            f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\" "
-            "(most datasets need the extra [tf] for this step), or point --config.data.data_dir "
-            "to where it lies."
+            f"{_how_to_prepare(name)}, or point --config.data.data_dir to where it lies."
         ) from error
+
+
+def _how_to_prepare(name: str) -> str:
+    if name.partition(":")[0] == "imagenet2012":
+        return f"Prepare it once, out of its archives, with: {imagenet.COMMAND} --archives=DIR"
+    return (
+        f'Prepare it once with: python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\" "
+        "(most datasets need the extra [tf] for this step)"
+    )

@@ -6,9 +6,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from perceiver_jax.data import DatasetError, sources
-from perceiver_jax.data.tfds import load_tfds
+from perceiver_jax.data.tfds import TfdsImages, load_tfds
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -139,6 +140,17 @@ def test_a_dataset_without_class_labels_is_refused(features):
     with tfds.testing.mock_data(as_data_source_fn=lambda builder, split, decoders: []):
         with pytest.raises(DatasetError, match=f"image, {features}; image classification needs"):
             load_tfds(f"no_classes/{features}", "train", None)
+
+
+def test_images_are_not_turned_as_their_cameras_say():
+    photo, file = Image.new("RGB", (6, 4)), io.BytesIO()
+    exif = photo.getexif()
+    exif[0x112] = 6
+    photo.save(file, "JPEG", exif=exif)
+    source = TfdsImages([{"image": file.getvalue(), "label": 0}], 3, ("only",))
+    # As TFDS itself.
+    decoded = tfds.features.Image(shape=(None, None, 3)).decode_example_np(file.getvalue())
+    assert source[0]["image"].shape == decoded.shape == (4, 6, 3)
 
 
 def test_bytes_that_are_no_image_are_an_error_that_names_the_example():

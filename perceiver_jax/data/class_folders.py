@@ -1,0 +1,88 @@
+"""Files in folders, one for each class: DIR/SPLIT/CLASS/*, of any kind of file.
+
+- Labels are by the sorted names of the classes in all folders of DIR that hold such files, so that
+  they are the same in each of them.
+- Hidden files and folders, whose names begin with a dot, are left out.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from perceiver_jax.data.sources import DatasetError
+
+
+class ClassFiles(NamedTuple):
+    """The files of a split.
+
+    Attributes:
+        class_names: of all splits.
+        files: (path, label), in the order of their paths. Strings, as there may be millions.
+    """
+
+    class_names: tuple[str, ...]
+    files: Sequence[tuple[str, int]]
+
+
+def find_class_files(
+    path: str | os.PathLike[str], split: str, *, suffixes: tuple[str, ...], kind: str
+) -> ClassFiles:
+    """The files of a split.
+
+    Args:
+        path: the folder, see above.
+        split: a folder in it.
+        suffixes: of the files, in lower case; those in upper case are found, too.
+        kind: what they are, for messages.
+
+    Raises:
+        DatasetError: there is no such folder or split, or no such file in it.
+    """
+    root, expected = Path(path).expanduser(), f"expected DIR/SPLIT/CLASS/*{suffixes[0]}"
+    folder = root / split
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}; {expected}")
+    if not folder.is_dir():
+        found = ", ".join(_folders(root)) or "none"
+        raise DatasetError(f"{root} has no folder '{split}'; it has {found}; {expected}")
+    loose = next(_files(folder, suffixes), None)
+    if loose is not None:
+        raise DatasetError(
+            f"{loose} is of no class; move it into a folder named after its class: {expected}"
+        )
+    class_names = sorted(
+        {
+            name
+            for one in _folders(root)
+            for name in _folders(root / one)
+            if next(_files(root / one / name, suffixes), None) is not None
+        }
+    )
+    files = [
+        (file, label)
+        for label, name in enumerate(class_names)
+        if (folder / name).is_dir()
+        for file in sorted(_files(folder / name, suffixes))
+    ]
+    if not files:
+        raise DatasetError(
+            f"{folder} has no {kind}: no files DIR/SPLIT/CLASS/* that end in {', '.join(suffixes)}"
+        )
+    return ClassFiles(tuple(class_names), files)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Paths of the files right in a folder, in no order."""
+    for entry in _entries(folder):
+        if entry.name.lower().endswith(suffixes) and entry.is_file():
+            yield entry.path
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
