@@ -27,7 +27,7 @@ def test_published_recipes_are_as_published(name, count, rows, lengths):
     assert f"{count:,} parameters" in module.__doc__
     assert (config.data.batch_size, config.optimizer.accumulate) == (rows, 2)
     assert (config.data.min_seq_len, config.data.max_seq_len) == lengths
-    assert config.data.every_velocity and config.model.remat
+    assert config.data.every_velocity and config.model.remat == "full"
     assert (config.optimizer.learning_rate, config.optimizer.clip_norm) == (2e-4, 0.5)
     assert config.data.dataset.endswith(f":data/{config.data.dataset.split('/')[-1]}")
     assert config.data.dataset.split(":")[1] in module.__doc__

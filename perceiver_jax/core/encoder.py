@@ -19,6 +19,7 @@ from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.layers import CrossAttentionLayer, SelfAttentionBlock
+from perceiver_jax.core.remat import Remat, named, recomputed
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -106,9 +107,10 @@ class EncoderConfig(LayerOptions):
         None,
         "standard deviation of the initial latents; None: as the recipe has it",
     )
-    remat: bool = setting(
-        False,
-        "recompute each layer in the backward pass instead of keeping its intermediates",
+    remat: Remat = setting(
+        "none",
+        "what of each layer the backward pass computes again instead of keeping it: 'none', 'dots' "
+        "(all but products with kernels) or 'full' (True)",
     )
     unroll: bool = setting(
         False,
@@ -118,6 +120,7 @@ class EncoderConfig(LayerOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        object.__setattr__(self, "remat", named(self.remat))
         if self.num_cross_attention_layers > self.num_self_attention_blocks:
             raise ValueError(
                 f"num_cross_attention_layers={self.num_cross_attention_layers} exceeds "
@@ -306,8 +309,7 @@ class PerceiverEncoder(nnx.Module):
                 z = self.block[block](z, key=block_keys[i], tape=step_tape.at("block"))
             return z
 
-        if self.config.remat:
-            cross_attend = jax.checkpoint(cross_attend, static_argnums=(0, 1))
+        cross_attend = recomputed(cross_attend, self.config.remat, static_argnums=(0, 1))
         for cross, block, steps in runs(self.config.schedule, inverted_steps):
             inverted = steps.start in inverted_steps
 

@@ -21,6 +21,7 @@ from perceiver_jax.core.linear import LayerNorm
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.position import Rotation
 from perceiver_jax.core.query_blocks import map_blocks
+from perceiver_jax.core.remat import Remat, recomputed
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -249,7 +250,7 @@ class SelfAttentionBlock(nnx.Module):
         mlp: of every layer.
         num_layers: layers L.
         num_channels: channels in and out.
-        remat: recompute each layer in the backward pass instead of keeping its intermediates.
+        remat: what of each layer the backward pass computes again instead of keeping it.
         unroll: write the layers out instead of scanning, whatever their number.
         rngs: where initial values come from.
     """
@@ -261,7 +262,7 @@ class SelfAttentionBlock(nnx.Module):
         *,
         num_layers: int,
         num_channels: int,
-        remat: bool = False,
+        remat: Remat = "none",
         unroll: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -271,7 +272,7 @@ class SelfAttentionBlock(nnx.Module):
                 for _ in range(num_layers)
             ]
         )
-        self.remat = remat
+        self.remat: Remat = remat
         self.unroll = unroll
 
     def __call__(
@@ -308,8 +309,7 @@ class SelfAttentionBlock(nnx.Module):
         def apply(layer: SelfAttentionLayer, x: Array, key: Key | None) -> Array:
             return layer(x, attention_mask, causal=causal, rotation=rotation, key=key)
 
-        if self.remat:
-            apply = jax.checkpoint(apply)
+        apply = recomputed(apply, self.remat)
         if self.unroll or not self._loops(x, len(chosen), inference=key is None):
             for i, layer_key in zip(chosen, keys, strict=True):
                 x = apply(self.layer[i], x, layer_key)

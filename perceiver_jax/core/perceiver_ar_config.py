@@ -7,6 +7,7 @@ from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.core.attention import AttentionConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.position import RotaryFrequencies, RotaryPairs
+from perceiver_jax.core.remat import Remat, named
 
 QueryStyle = Literal["inputs", "linear", "mlp", "learned", "learned_shared"]
 CrossAttentionKeys = Literal["latents", "inputs"]
@@ -120,14 +121,15 @@ class PerceiverARConfig(LayerOptions):
         0.0, "chance of each latent that no other sees it in a training step, in [0, 1)"
     )
     output_norm: bool = setting(False, "whether the latents are layer-normalised at the end")
-    remat: bool = setting(
-        False,
-        "recompute each self-attention layer in the backward pass instead of keeping it: more "
-        "time, less memory",
+    remat: Remat = setting(
+        "none",
+        "what of each self-attention layer the backward pass computes again instead of keeping "
+        "it: 'none', 'dots' (all but products with kernels) or 'full' (True)",
     )
 
     def __post_init__(self):
         super().__post_init__()
+        object.__setattr__(self, "remat", named(self.remat))
         check_ranges(self)
         self._check_sizes()
         self._check_layers()

@@ -89,8 +89,13 @@ def resize_unclamped(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Differs: positions are not rounded to 1024ths of a pixel.
     """
     height, width = size
-    tall = _resize_rows(picture, height)
-    return np.ascontiguousarray(_resize_rows(tall.swapaxes(0, 1), width).swapaxes(0, 1))
+    return _transposed(_resize_rows(_transposed(_resize_rows(picture, height)), width))
+
+
+def _transposed(picture: np.ndarray) -> np.ndarray:
+    """[h, w, c] → [w, h, c]; several times as fast as NumPy's copy of swapped axes."""
+    height, width, channels = picture.shape
+    return cv2.transpose(picture).reshape(width, height, channels)
 
 
 def _resize_rows(picture: np.ndarray, wanted: int) -> np.ndarray:
@@ -112,8 +117,14 @@ def _resize_rows(picture: np.ndarray, wanted: int) -> np.ndarray:
 
 def normalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
     """[H, W, c] of values in [0, 255] → float32, `(pixel / 255 - mean) / std`."""
-    scaled = np.float32(image) / np.float32(255)
-    return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    height, width, channels = image.shape
+    # A row at a time: NumPy is slow where the last axis is as short as that of colours.
+    rows = image.reshape(height, -1).astype(np.float32)
+    mean, std = (np.tile(np.broadcast_to(np.float32(x), channels), width) for x in (mean, std))
+    rows /= np.float32(255)
+    rows -= mean
+    rows /= std
+    return rows.reshape(image.shape)
 
 
 def denormalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:

@@ -223,7 +223,7 @@ def _symbolic_audio(sizes: dict[str, Any], fields: dict[str, Any]) -> CausalSequ
         "output_norm": True,
         "output_bias": False,
         "abs_pos_emb": False,
-        "remat": True,
+        "remat": "full",
     }
     return CausalSequenceConfig(**(common | sizes | fields))
 

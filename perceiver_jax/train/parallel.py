@@ -1,14 +1,14 @@
-"""Devices: one mesh, batches divided over it, parameters by first matching rule.
+"""Devices: one mesh, and where parameters, batches and states lie on it.
 
-- Models carry no sharding words; what lies where is decided here, by parameter path.
+- Models carry no sharding words; what lies where is decided by path and shape, see
+  `sharding_rules`.
 - The mesh axes are of type Auto: the compiler chooses how intermediate results lie.
 - Parameters are copied to every device unless a rule divides them, or the `fsdp` axis is larger
   than one, which divides every large parameter along its largest divisible axis.
+- Batches lie on the devices by examples; a step divides inputs further, where they are.
 """
 
 import dataclasses
-import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,56 +17,53 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from perceiver_jax.config import check_regex, setting
 from perceiver_jax.errors import UserError
+from perceiver_jax.params import matching
+from perceiver_jax.train.sharding_rules import (
+    AXES,
+    OF_EXAMPLES,
+    ParallelConfig,
+    batch_specs,
+    parameter_spec,
+)
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.typing import Batch, Params
 
-AXES = ("data", "fsdp")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ParallelConfig:
-    """How devices share the work."""
-
-    fsdp: int = setting(1, "devices that parameters are divided over; the others copy them")
-    rules: tuple[tuple[str, tuple[str | None, ...]], ...] = setting(
-        (),
-        "(regular expression, mesh axis or None per array axis): the first expression found in a "
-        "parameter's path says how it is divided",
-    )
-    min_fsdp_mib: float = setting(1.0, "parameters smaller than this stay whole, in MiB")
-
-    def __post_init__(self):
-        if self.fsdp < 1:
-            raise ValueError(f"fsdp={self.fsdp} must be 1 or more")
-        for pattern, axes in self.rules:
-            check_regex(pattern, "rules")
-            unknown = [axis for axis in axes if axis is not None and axis not in AXES]
-            if unknown:
-                raise ValueError(
-                    f"the rule for '{pattern}' names the mesh axes {unknown}; there are {AXES}"
-                )
-
 
 def make_mesh(config: ParallelConfig) -> Mesh:
-    """All devices as a `data` × `fsdp` grid.
+    """All devices as a `data` × `fsdp` × `tensor` grid.
 
     Raises:
-        UserError: `fsdp` does not divide the number of devices.
+        UserError: `fsdp` and `tensor` do not divide the number of devices.
     """
-    count = jax.device_count()
-    if count % config.fsdp:
+    count, local = jax.device_count(), jax.local_device_count()
+    if count % (config.fsdp * config.tensor):
         raise UserError(
-            f"parallel.fsdp={config.fsdp} does not divide the {count} devices; choose a divisor"
+            f"parallel.fsdp={config.fsdp} times parallel.tensor={config.tensor} does not divide "
+            f"the {count} devices; choose divisors"
         )
-    shape = (count // config.fsdp, config.fsdp)
+    if local % config.tensor:
+        raise UserError(
+            f"parallel.tensor={config.tensor} does not divide the {local} devices of a process, "
+            "and each process reads examples of its own; choose a divisor"
+        )
+    shape = (count // config.fsdp // config.tensor, config.fsdp, config.tensor)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples divided over all devices."""
-    return NamedSharding(mesh, PartitionSpec(AXES))
+    """Examples divided over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(OF_EXAMPLES))
+
+
+def divide_inputs(batch: Batch, mesh: Mesh, config: ParallelConfig) -> Batch:
+    """A batch, its inputs divided over `tensor` where the config says so; under `jax.jit`.
+
+    Raises:
+        UserError: they cannot be divided.
+    """
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), batch_specs(batch, config))
+    return jax.lax.with_sharding_constraint(batch, shardings)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -74,11 +71,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_batch_size(name: str, batch_size: int, parts: int = 1) -> None:
-    """Raises a UserError where a batch cannot be divided over the devices."""
-    unit = jax.device_count() * parts
+def check_batch_size(name: str, batch_size: int, parts: int = 1, *, tensor: int = 1) -> None:
+    """Raises a UserError where a batch cannot be divided over the devices.
+
+    Args:
+        name: of the setting.
+        batch_size: examples.
+        parts: steps of an accumulation, each of which is divided.
+        tensor: devices that share an example.
+    """
+    count = jax.device_count() // tensor
+    unit = count * parts
     if batch_size % unit:
-        over = f"{jax.device_count()} devices" + (f" times {parts} parts" if parts > 1 else "")
+        groups = f"{count} devices" if tensor == 1 else f"{count} groups of {tensor} devices"
+        over = groups + (f" times {parts} parts" if parts > 1 else "")
         raise UserError(
             f"{name}={batch_size} cannot be divided over {over}; choose a multiple of {unit}"
         )
@@ -95,10 +101,17 @@ def parameter_shardings(
     """Where each parameter lies.
 
     Raises:
-        UserError: a rule divides an axis that a parameter has not, or not evenly.
+        UserError: a rule divides an axis that a parameter has not, or not evenly, or `tensor` would
+            divide nothing.
     """
+    patterns = [pattern for pattern, _ in config.tensor_rules]
+    if patterns and not matching(params, patterns):
+        raise UserError(
+            f"parallel.tensor_divides={config.tensor_divides!r} divides parameters "
+            f"'{patterns[0]}', of which this model has none; choose another"
+        )
     return {
-        path: NamedSharding(mesh, _spec(path, array.shape, array.dtype, mesh, config))
+        path: NamedSharding(mesh, parameter_spec(path, array.shape, array.dtype, mesh, config))
         for path, array in params.items()
     }
 
@@ -158,25 +171,3 @@ def read_ahead(
         if len(waiting) > num_batches:
             yield waiting.pop(0)
     yield from waiting
-
-
-def _spec(path: str, shape: tuple, dtype: Any, mesh: Mesh, config: ParallelConfig) -> PartitionSpec:
-    for pattern, axes in config.rules:
-        if re.search(pattern, path):
-            return _checked(path, shape, axes, mesh)
-    mib = math.prod(shape) * np.dtype(dtype).itemsize / 2**20
-    divisible = [i for i, size in enumerate(shape) if size % config.fsdp == 0]
-    if config.fsdp == 1 or mib < config.min_fsdp_mib or not divisible:
-        return PartitionSpec()
-    largest = max(divisible, key=lambda i: shape[i])
-    return PartitionSpec(*("fsdp" if i == largest else None for i in range(len(shape))))
-
-
-def _checked(path: str, shape: tuple, axes: tuple[str | None, ...], mesh: Mesh) -> PartitionSpec:
-    for i, axis in enumerate(axes):
-        if axis is not None and (i >= len(shape) or shape[i] % mesh.shape[axis]):
-            raise UserError(
-                f"the sharding rule {axes} does not fit {path} of shape {shape} on a mesh of "
-                f"{dict(mesh.shape)}; each named axis must divide the size it stands for"
-            )
-    return PartitionSpec(*axes)

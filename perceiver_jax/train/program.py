@@ -19,6 +19,7 @@ from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.step import make_train_step
 from perceiver_jax.train.tasks import Task
+from perceiver_jax.typing import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
 
     shapes = jax.eval_shape(create)
     shardings = parallel.state_shardings(shapes, mesh, config.parallel)
-    train_step = make_train_step(
+    step = make_train_step(
         cast(Task, config.task),
         skeleton,
         optimizer,
@@ -70,6 +71,10 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
         learning_rate=learning_rate_schedule(config.optimizer, config.num_steps),
         trained=trained,
     )
+
+    def train_step(train_state: TrainState, batch: Batch):
+        return step(train_state, parallel.divide_inputs(batch, mesh, config.parallel))
+
     return Program(
         skeleton=skeleton,
         trained=trained,

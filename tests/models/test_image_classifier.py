@@ -126,7 +126,7 @@ def test_encoder_fields_of_a_published_model_can_be_overridden():
     config = imagenet_fourier(image_shape=(8, 8, 3), num_self_attention_blocks=2, remat=True)
     assert config.encoder.image_shape == (8, 8, 3)
     assert config.encoder.num_self_attention_blocks == 2
-    assert config.encoder.remat and config.encoder.activation == "gelu_tanh"
+    assert config.encoder.remat == "full" and config.encoder.activation == "gelu_tanh"
     assert not imagenet_learned().decoder.cross_attention_residual
 
 

@@ -1,4 +1,4 @@
-"""Eight devices compute what one does, hold what they should, and refuse what cannot be divided."""
+"""Eight devices compute what one does, however they share the work, and hold what they should."""
 
 import dataclasses
 import json
@@ -7,19 +7,20 @@ import textwrap
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 
-from perceiver_jax.errors import UserError
 from perceiver_jax.train import parallel
 from perceiver_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
+from tests.train import tiny_music, tiny_texts
 from tests.train.tiny_runs import Run, experiment
 
 STEPS = 4
-ENCODERS = {
+IMAGES = {
     "pixels": {"dropout": 0.1},
     "conv": {"preprocessing": "conv", "num_preprocessing_channels": 8},
+    # Attended to by structure, in rows of 16 columns.
+    "rows": {"dropout": 0.0, "image_shape": (16, 16, 1)},
 }
 LAYOUTS = {
     "data=8": ParallelConfig(),
@@ -32,17 +33,44 @@ LAYOUTS = {
             ("", ()),
         ),
     ),
+    **{
+        f"2x2x2 {what}": ParallelConfig(fsdp=2, tensor=2, tensor_divides=what, min_fsdp_mib=0.0)
+        for what in ("heads", "inputs", "latents")
+    },
+    "8 heads": ParallelConfig(tensor=8),
+    "8 inputs": ParallelConfig(tensor=8, tensor_divides="inputs"),
+    "2x4 latents": ParallelConfig(tensor=4, tensor_divides="latents"),
 }
-COMPARED = [*(("pixels", layout) for layout in LAYOUTS), ("conv", "data=4, fsdp=2")]
+COMPARED = {
+    "pixels": [layout for layout in LAYOUTS if layout not in ("8 inputs", "2x4 latents")],
+    "conv": ["data=4, fsdp=2", "2x2x2 heads"],
+    "rows": ["2x2x2 inputs", "8 inputs", "2x4 latents"],
+    "accumulated": ["data=8", "2x2x2 heads"],
+    "texts": ["2x2x2 heads", "2x2x2 inputs"],
+    "music": ["2x2x2 heads", "2x2x2 inputs"],
+}
+"""Layouts by kind of run; what is accumulated in two parts is compared with a whole batch."""
 
 
-def config(encoder, layout=None):
+def config(kind, layout=None, *, folder=None, parts=1):
     """A run whose losses stay close: Adam would blow up small differences of gradients."""
+    changes = {
+        "optimizer": OptimizerConfig(
+            name="sgd", learning_rate=0.02, clip_norm=1.0, accumulate=parts
+        ),
+        "parallel": LAYOUTS.get(layout, ParallelConfig()),
+    }
+    if kind == "texts":
+        return tiny_texts.language_model(folder, **changes)
+    if kind == "music":
+        return tiny_music.music_model(folder, **changes)
+    encoder = IMAGES.get(kind, IMAGES["rows"])
+    shape = encoder.get("image_shape", (8, 8, 1))
     return experiment(
-        encoder=ENCODERS[encoder],
-        data={"batch_size": 16},
-        optimizer=OptimizerConfig(name="sgd", learning_rate=0.02, clip_norm=1.0),
-        parallel=LAYOUTS.get(layout, ParallelConfig()),
+        # As many as devices can share; by default they are those of the inputs.
+        encoder=encoder | {"num_cross_attention_qk_channels": 8},
+        data={"batch_size": 16, "synthetic_shape": shape},
+        **changes,
     )
 
 
@@ -70,8 +98,11 @@ def layout_of(x):
     return {"spec": str(x.sharding.spec), "shape": x.shape, "parts": sorted(shapes)}
 
 
-def exact_losses(run, start):
-    """Losses in float64, in which steps do not blow up how a layout rounds."""
+def exactly(run, start):
+    """Losses in float64, in which steps do not blow up how a layout rounds, and what they make.
+
+    That are the lengths of all parameters and statistics after the steps, by path.
+    """
 
     def widened(x):
         x = np.asarray(x)
@@ -79,18 +110,24 @@ def exact_losses(run, start):
 
     with jax.enable_x64(True):
         start = jax.device_put(jax.tree.map(widened, start), run.shardings)
-        return run.losses(start, range(STEPS))[1]
+        state, losses = run.losses(start, range(STEPS))
+        after = jax.device_get({**state.params, **state.stats})
+    return {"losses": losses, "after": {k: float(np.linalg.norm(x)) for k, x in after.items()}}
+
+
+def on_eight(kind, folder):
+    """What eight devices make of a kind of run, by layout."""
+    result, start = {}, None
+    for layout in COMPARED[kind]:
+        run = Run(config(kind, layout, folder=folder, parts=2 if kind == "accumulated" else 1))
+        start = jax.device_get(run.fresh()) if start is None else start
+        result[layout] = exactly(run, start)
+    return result
 
 
 def on_many_devices(workdir):
-    """Everything that needs eight devices, in one process: numbers and layouts as plain data."""
-    result = {"devices": jax.device_count(), "losses": {}, "layouts": {}, "step_after": {}}
-    starts = {}
-    for encoder, layout in COMPARED:
-        run = Run(config(encoder, layout))
-        if encoder not in starts:
-            starts[encoder] = jax.device_get(run.fresh())
-        result["losses"][f"{encoder}, {layout}"] = exact_losses(run, starts[encoder])
+    """What else needs eight devices, in one process: numbers and layouts as plain data."""
+    result = {"devices": jax.device_count(), "layouts": {}, "step_after": {}}
     layout = "data=4, fsdp=2"
     run = Run(adam(layout))
     # What one device wrote, continued here; and written here, to be continued on one.
@@ -101,13 +138,16 @@ def on_many_devices(workdir):
         result["layouts"][path] = [layout_of(y) for y in (x, moments.mu[path], moments.nu[path])]
     result["batch"] = layout_of(run.batch(0)["image"])
     _, result["step_after"]["eight to one"] = run.losses(state, range(3, 4))
-    result["pmap"] = differences_to_pmap(starts["pixels"].params)
+    result["pmap"] = differences_to_pmap(state.params)
     return result
 
 
 def differences_to_pmap(params):
     """Largest relative differences of loss and gradients to a step by `jax.pmap`, in float64."""
-    run = Run(experiment(encoder={"dropout": 0.0}, data={"batch_size": 16}))
+    kept = config("pixels")
+    encoder = dataclasses.replace(kept.model.encoder, dropout=0.0)
+    model = dataclasses.replace(kept.model, encoder=encoder)
+    run = Run(dataclasses.replace(kept, model=model))
     task, batch = run.config.task, run.batch(0)
     batch = {"image": np.float64(batch["image"]), "label": np.asarray(batch["label"])}
     params = {path: np.float64(x) for path, x in params.items()}
@@ -138,40 +178,45 @@ def differences_to_pmap(params):
 
 
 @pytest.fixture(scope="module")
-def single():
-    """Losses of one device by encoder."""
-    runs = {encoder: Run(config(encoder)) for encoder in ENCODERS}
-    starts = {encoder: jax.device_get(run.fresh()) for encoder, run in runs.items()}
-    return {encoder: exact_losses(run, starts[encoder]) for encoder, run in runs.items()}
+def run_there(on_eight_devices):
+    """A function that evaluates an expression of this module where there are eight devices."""
+
+    def run(expression):
+        code = f"""
+            import json, pathlib
+            from tests.train import test_parallel as here
+            print(json.dumps({expression}))
+        """
+        return json.loads(on_eight_devices(textwrap.dedent(code)).splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def many(on_eight_devices, tmp_path_factory):
+def many(run_there, tmp_path_factory):
     """What eight devices found, after and before steps of one device; see `on_many_devices`."""
     workdir = tmp_path_factory.mktemp("shared")
     run = Run(adam(None))
     state, _ = run.losses(run.fresh(), range(2))
     saved(workdir, state, 2)
     _, straight_on = run.losses(state, range(2, 4))
-    code = f"""
-        import json, pathlib
-        from tests.train import test_parallel
-        print(json.dumps(test_parallel.on_many_devices(pathlib.Path({str(workdir)!r}))))
-    """
-    result = json.loads(on_eight_devices(textwrap.dedent(code)).splitlines()[-1])
+    result = run_there(f"here.on_many_devices(pathlib.Path({str(workdir)!r}))")
     _, back = run.losses(restored(workdir, run, 3), range(3, 4))
     return result | {"straight_on": straight_on, "back": back}
 
 
-@pytest.mark.parametrize(("encoder", "layout"), COMPARED)
-def test_eight_devices_compute_the_losses_of_one(single, many, encoder, layout):
-    assert many["devices"] == 8
-    got = many["losses"][f"{encoder}, {layout}"]
-    np.testing.assert_allclose(got, single[encoder], rtol=1e-9)
-    assert len(set(got)) == STEPS
+@pytest.mark.parametrize("kind", COMPARED)
+def test_eight_devices_compute_what_one_does(run_there, tmp_path, kind):
+    run = Run(config(kind, folder=tmp_path))
+    want = exactly(run, jax.device_get(run.fresh()))
+    assert len(set(want["losses"])) == STEPS
+    for layout, got in run_there(f"here.on_eight({kind!r}, {str(tmp_path)!r})").items():
+        np.testing.assert_allclose(got["losses"], want["losses"], rtol=1e-9, err_msg=layout)
+        assert got["after"] == pytest.approx(want["after"], rel=1e-8, abs=1e-12), layout
 
 
 def test_a_jitted_step_equals_a_pmapped_step(many):
+    assert many["devices"] == 8
     assert many["pmap"]["loss"] <= 1e-12
     assert many["pmap"]["gradients"] <= 1e-9
 
@@ -199,77 +244,3 @@ def test_a_checkpoint_of_one_device_goes_on_on_eight_and_back(many):
     assert many["step_after"]["one to eight"] == pytest.approx([third], rel=1e-6)
     assert many["step_after"]["eight to one"] == pytest.approx([fourth], rel=1e-6)
     assert many["back"] == pytest.approx([fourth], rel=1e-6)
-
-
-def test_what_cannot_be_divided_is_refused_on_eight_devices(on_eight_devices):
-    code = """
-        from perceiver_jax.errors import UserError
-        from perceiver_jax.train import parallel
-        from perceiver_jax.train.parallel import ParallelConfig
-
-        for make in (
-            lambda: parallel.check_batch_size("data.batch_size", 12),
-            lambda: parallel.check_batch_size("data.batch_size", 24, 2),
-            lambda: parallel.make_mesh(ParallelConfig(fsdp=3)),
-        ):
-            try:
-                make()
-            except UserError as error:
-                print(error)
-    """
-    over, parts, fsdp = on_eight_devices(code).splitlines()
-    assert over == ("data.batch_size=12 cannot be divided over 8 devices; choose a multiple of 8")
-    assert parts.startswith("data.batch_size=24 cannot be divided over 8 devices times 2 parts")
-    assert fsdp == "parallel.fsdp=3 does not divide the 8 devices; choose a divisor"
-
-
-# ---- Rules, on an abstract mesh ------------------------------------------------------------------
-
-SHAPES = {
-    "a/kernel": jax.ShapeDtypeStruct((512, 1024), np.float32),
-    "a/bias": jax.ShapeDtypeStruct((1024,), np.float32),
-    "odd/kernel": jax.ShapeDtypeStruct((511, 1023), np.float32),
-}
-
-
-def specs(layout, sizes=(4, 2)):
-    mesh = jax.sharding.AbstractMesh(sizes, parallel.AXES)
-    shardings = parallel.parameter_shardings(SHAPES, mesh, layout)
-    return {path: sharding.spec for path, sharding in shardings.items()}
-
-
-def test_without_fsdp_and_rules_every_parameter_is_whole_everywhere():
-    assert set(specs(ParallelConfig(), (8, 1)).values()) == {PartitionSpec()}
-
-
-def test_fsdp_divides_only_what_is_large_and_divisible():
-    got = specs(ParallelConfig(fsdp=2))
-    assert got == {
-        "a/kernel": PartitionSpec(None, "fsdp"),
-        "a/bias": PartitionSpec(),
-        "odd/kernel": PartitionSpec(),
-    }
-    assert specs(ParallelConfig(fsdp=2, min_fsdp_mib=0.0))["a/bias"] == PartitionSpec("fsdp")
-
-
-def test_the_first_rule_found_in_the_path_decides():
-    rules = (("^a/", ("data",)), ("kernel", ("fsdp", None)), ("", ()))
-    got = specs(ParallelConfig(fsdp=2, rules=(rules[0], rules[2])))
-    assert got["a/kernel"] == got["a/bias"] == PartitionSpec("data")
-    assert got["odd/kernel"] == PartitionSpec()
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [("odd", ("fsdp",)), ("bias", (None, "fsdp")), ("a/kernel", (None, None, "data"))],
-)
-def test_a_rule_that_does_not_fit_names_the_parameter(rule):
-    with pytest.raises(UserError, match="the sharding rule .* does not fit .* of shape"):
-        specs(ParallelConfig(fsdp=2, rules=(rule,)))
-
-
-def test_a_rule_with_an_unknown_mesh_axis_is_refused():
-    with pytest.raises(ValueError, match=r"rule for 'kernel' names the mesh axes \['model'\]"):
-        ParallelConfig(rules=(("kernel", ("model",)),))
-    with pytest.raises(ValueError, match="fsdp=0 must be 1 or more"):
-        ParallelConfig(fsdp=0)

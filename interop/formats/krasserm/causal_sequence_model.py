@@ -109,7 +109,10 @@ def settings(config: AnyModelConfig) -> dict[str, Any]:
     """
     ours = _checked(config)
     values = {theirs: getattr(ours, name) for theirs, name in OURS_BY_THEIRS.items()}
-    return values | {"init_scale": 0.02 if ours.init_scale is None else ours.init_scale}
+    return values | {
+        "activation_checkpointing": ours.remat != "none",
+        "init_scale": 0.02 if ours.init_scale is None else ours.init_scale,
+    }
 
 
 def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:

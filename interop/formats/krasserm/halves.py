@@ -137,7 +137,7 @@ def settings(
         "decoder": _fields(config.decoder, decoder_fields),
         "num_latents": config.num_latents,
         "num_latent_channels": config.num_latent_channels,
-        "activation_checkpointing": config.encoder.remat,
+        "activation_checkpointing": config.encoder.remat != "none",
     }
 
 
