@@ -25,8 +25,8 @@ def get_config(variant: str | None = None):
     config = ExperimentConfig(
         task=VideoAutoencoding(
             image_weight=1.0,
-            audio_weight=1.0,
-            label_weight=0.0,
+            audio_weight=3.0,
+            label_weight=0.01,
             num_image_queries=1024,
         ),
         model=PerceiverConfig(
@@ -55,10 +55,10 @@ def get_config(variant: str | None = None):
         ),
         data=VideoDataConfig(
             dataset="bunny",
-            train_split="test",
-            eval_split="test",
-            batch_size=2,
-            eval_batch_size=2,
+            train_split="all",
+            eval_split="all",
+            batch_size=4,
+            eval_batch_size=8,
             image_size=(48, 64),
             num_samples=5_120,
             sample_rate=8_000,
@@ -68,16 +68,17 @@ def get_config(variant: str | None = None):
             random_flip=False,
         ),
         optimizer=OptimizerConfig(
-            learning_rate=2e-3,
+            name="muon",
+            learning_rate=8e-3,
             schedule="cosine",
             warmup_steps=200,
             weight_decay=0.0,
             no_decay=(),
             clip_norm=1.0,
         ),
-        num_steps=3000,
+        num_steps=4000,
         log_every=100,
-        eval_every=1000,
+        eval_every=500,
         checkpoint=CheckpointConfig(every=1000, best_metric="loss", best_mode="min"),
     )
     if is_smoke(variant):

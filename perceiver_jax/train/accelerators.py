@@ -23,6 +23,7 @@ class Accelerator:
     """One chip.
 
     Attributes:
+        kinds: what JAX calls such devices.
         bfloat16: peak, in TFLOP/s.
         float32: peak, in TFLOP/s.
         memory: in GB, of 10^9 bytes.
@@ -32,6 +33,7 @@ class Accelerator:
         network: what it can send to chips of other pods, in GB/s; None: not published.
     """
 
+    kinds: tuple[str, ...]
     bfloat16: float
     float32: float
     memory: float
@@ -43,6 +45,7 @@ class Accelerator:
 
 ACCELERATORS = {
     "h200": Accelerator(
+        kinds=("NVIDIA H200",),
         bfloat16=989.5,
         float32=494.7,
         memory=141.0,
@@ -52,6 +55,7 @@ ACCELERATORS = {
         network=50.0,
     ),
     "h100": Accelerator(
+        kinds=("NVIDIA H100 80GB HBM3",),
         bfloat16=989.5,
         float32=494.7,
         memory=80.0,
@@ -61,6 +65,7 @@ ACCELERATORS = {
         network=50.0,
     ),
     "a100": Accelerator(
+        kinds=("NVIDIA A100-SXM4-80GB",),
         bfloat16=312.0,
         float32=156.0,
         memory=80.0,
@@ -70,6 +75,7 @@ ACCELERATORS = {
         network=25.0,
     ),
     "tpu_v4": Accelerator(
+        kinds=("TPU v4",),
         bfloat16=275.0,
         float32=275.0,
         memory=32.0,
@@ -78,6 +84,7 @@ ACCELERATORS = {
         pod=4096,
     ),
     "tpu_v5e": Accelerator(
+        kinds=("TPU v5 lite", "TPU v5e"),
         bfloat16=197.0,
         float32=197.0,
         memory=16.0,
@@ -86,6 +93,7 @@ ACCELERATORS = {
         pod=256,
     ),
     "tpu_v5p": Accelerator(
+        kinds=("TPU v5", "TPU v5p"),
         bfloat16=459.0,
         float32=459.0,
         memory=95.0,
@@ -94,6 +102,7 @@ ACCELERATORS = {
         pod=8960,
     ),
     "tpu_v6e": Accelerator(
+        kinds=("TPU v6 lite", "TPU v6e"),
         bfloat16=918.0,
         float32=918.0,
         memory=32.0,
@@ -140,6 +149,11 @@ def find(name: str) -> Accelerator:
     if name not in ACCELERATORS:
         raise UserError(f"no accelerator is called '{name}'; there are {', '.join(ACCELERATORS)}")
     return ACCELERATORS[name]
+
+
+def of_kind(device_kind: str) -> Accelerator | None:
+    """The accelerator that JAX calls so; None where it is none of these."""
+    return next((found for found in ACCELERATORS.values() if device_kind in found.kinds), None)
 
 
 def ideal_time(accelerator: Accelerator, costs: Costs, *, moved_bytes: float) -> IdealTime:

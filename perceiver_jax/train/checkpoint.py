@@ -1,13 +1,18 @@
 """Checkpoints of a run, with Orbax: `workdir/checkpoints/<step>/`.
 
 - A checkpoint holds `model` (parameters and statistics by path), `optimizer`, `data` (where the
-  batches go on) and `config`, each readable without the others.
-- A checkpoint appears under its name only when it is whole; what a killed run left half-written is
-  removed by the next.
+  batches of each process go on) and `config`, each readable without the others.
+- A checkpoint appears under its name only when it is whole, and with the digests of its files; what
+  a killed run left half-written is removed by the next.
+- Files are compared with their digests before they are read. A run sets what is damaged aside, and
+  goes on from the newest checkpoint that is not.
 - The newest ones are kept, and the best ones by a held-out metric.
 """
 
 import dataclasses
+import itertools
+import math
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,9 +21,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from perceiver_jax.config import setting
+from perceiver_jax.config import from_dict, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import FORMAT_VERSION
+from perceiver_jax.train import checkpoint_digests, hosts
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.typing import Params
 
@@ -30,7 +36,7 @@ class CheckpointConfig:
     """When a run is saved, and what is kept."""
 
     every: int = setting(1000, "steps between checkpoints; the last step is always saved")
-    keep_last: int = setting(1, "newest checkpoints to keep")
+    keep_last: int = setting(2, "newest checkpoints to keep; two, in case that one is damaged")
     keep_best: int = setting(1, "best checkpoints to keep besides")
     best_metric: str = setting("accuracy", "held-out metric that the best are chosen by")
     best_mode: Literal["max", "min"] = setting("max", "whether more or less of it is better")
@@ -41,6 +47,13 @@ class CheckpointConfig:
                 f"every={self.every} and keep_last={self.keep_last} must be 1 or more, keep_best="
                 f"{self.keep_best} 0 or more"
             )
+
+    def score(self, metrics: Mapping[str, float] | None) -> float:
+        """What the best checkpoints have most of; minus infinity where there is no such number."""
+        value = (metrics or {}).get(self.best_metric, math.nan)
+        if math.isnan(value):
+            return -math.inf
+        return value if self.best_mode == "max" else -value
 
     def check(self, metric_names: Collection[str]) -> None:
         """Raises a UserError where the best are to be chosen by a metric that there is not."""
@@ -60,16 +73,18 @@ class Newest(NamedTuple):
 
 
 def newest(workdir: Path) -> Newest | None:
-    """What a run in this workdir would go on from; None if it would begin.
+    """What a run in this workdir goes on from; None if it begins.
+
+    Newer checkpoints that are damaged are set aside under another name, and said so.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another version.
+        UserError: there are checkpoints, and all are damaged; or the newest is of another version.
     """
     if not (workdir / "checkpoints").is_dir():
         return None
     checkpoints = Checkpoints(workdir)
     try:
-        step = checkpoints.latest()
+        step = checkpoints.newest_whole()
         return None if step is None else Newest(step, checkpoints.config(step))
     finally:
         checkpoints.close()
@@ -92,23 +107,64 @@ class Checkpoints:
         else:
             options = ocp.CheckpointManagerOptions(
                 cleanup_tmp_directories=True,
-                best_fn=lambda metrics: metrics[config.best_metric],
-                best_mode=config.best_mode,
+                best_fn=config.score,
                 preservation_policy=_preservation(config),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
             )
+        self._saving: int | None = None
         self._manager = ocp.CheckpointManager(
             self.directory, options=options, item_names=ITEMS, item_handlers=_handlers()
         )
 
     def latest(self) -> int | None:
-        """The newest whole checkpoint's step, or None."""
+        """The newest checkpoint's step, or None."""
         return self._manager.latest_step()
+
+    def newest_whole(self) -> int | None:
+        """The newest undamaged checkpoint's step, after those after it were set aside, or None.
+
+        Raises:
+            UserError: all that there are are damaged.
+        """
+        step, damaged = None, {}
+        if jax.process_index() == 0:
+            step, damaged = self._first_whole()
+            if step is not None:
+                for broken, what in damaged.items():
+                    self._set_aside(broken, what)
+        # The others wait for the renaming, and are told of it.
+        step = hosts.from_first(-1 if step is None else step)
+        found = self._manager.all_steps()
+        self._manager.reload()
+        if step >= 0 or not found:
+            return step if step >= 0 else None
+        described = "; ".join(f"{step}: {what}" for step, what in damaged.items())
+        raise UserError(
+            f"every checkpoint in {self.directory} is damaged ({described}): bring back a copy, or "
+            "choose another --workdir to start anew"
+        )
+
+    def _first_whole(self) -> tuple[int | None, dict[int, str]]:
+        """The newest undamaged checkpoint, and what is wrong with newer ones."""
+        damaged = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            what = checkpoint_digests.damage(self.directory / str(step))
+            if what is None:
+                return step, damaged
+            damaged[step] = what
+        return None, damaged
+
+    def _set_aside(self, step: int, what: str) -> None:
+        names = (f"{step}.damaged{count or ''}" for count in itertools.count())
+        aside = next(path for name in names if not (path := self.directory / name).exists())
+        (self.directory / str(step)).rename(aside)
+        print(f"checkpoint {step} is damaged: {what}; it is now {aside}", file=sys.stderr)
 
     def find(self, step: int | Literal["best"] | None) -> int:
         """That checkpoint's step, the newest one's for None, or the best one's.
 
         Raises:
-            UserError: it is not there.
+            UserError: it is not there, or damaged.
         """
         steps = sorted(self._manager.all_steps())
         if not steps:
@@ -116,22 +172,28 @@ class Checkpoints:
                 f"there is no checkpoint in {self.directory}; is the workdir right, and has its "
                 "run saved one yet?"
             )
-        if step == "best":
-            return self._best(steps)
-        if step is not None and step not in steps:
+        if step is not None and step != "best" and step not in steps:
             raise UserError(f"there is no checkpoint {step} in {self.directory}; there are {steps}")
-        return steps[-1] if step is None else step
+        found = self._best(steps) if step == "best" else steps[-1] if step is None else step
+        what = checkpoint_digests.damage(self.directory / str(found))
+        if what is not None:
+            raise UserError(
+                f"checkpoint {found} in {self.directory} is damaged: {what}; choose another step, "
+                f"there are {steps}"
+            )
+        return found
 
     def _best(self, steps: list[int]) -> int:
         """The best by the held-out metric that the run was configured with."""
-        chosen = self.config(steps[-1])["checkpoint"]
-        sign = 1.0 if chosen["best_mode"] == "max" else -1.0
-
-        def score(step: int) -> float:
-            metrics: Any = self._manager.metrics(step)
-            return sign * metrics[chosen["best_metric"]]
-
-        return max(steps, key=score)
+        config = from_dict(CheckpointConfig, self.config(steps[-1])["checkpoint"])
+        scores = {step: config.score(self._manager.metrics(step)) for step in steps}
+        best = max(steps, key=scores.__getitem__)
+        if scores[best] == -math.inf:
+            raise UserError(
+                f"no checkpoint in {self.directory} has the held-out metric "
+                f"'{config.best_metric}'; choose one of the steps {steps}"
+            )
+        return best
 
     def save(
         self,
@@ -142,34 +204,50 @@ class Checkpoints:
         config: Mapping[str, Any],
         metrics: Mapping[str, float],
     ) -> None:
-        """Starts saving; what the state holds now is what is saved.
+        """Starts saving, when an earlier save is done; what the state holds now is what is saved.
 
         Args:
             state: after `step` steps.
             step: number of the checkpoint.
-            data: position of the data iterator after those steps.
+            data: position of this process' data iterator after those steps.
             config: the resolved config.
-            metrics: held-out metrics at this step.
+            metrics: held-out metrics at this step; with none it is kept as one of the newest, and
+                is never the best.
         """
         model = {"params": state.params, "stats": state.stats}
         optimizer = {"step": state.step, "state": state.opt_state}
         arguments = ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             optimizer=ocp.args.StandardSave(optimizer),
-            data=ocp.args.JsonSave({"position": data, "process_count": jax.process_count()}),
+            data=ocp.args.JsonSave({"positions": hosts.gathered(data)}),
             config=ocp.args.JsonSave({"format_version": FORMAT_VERSION, "config": config}),
         )
+        self.wait()
+        self._saving = step
         self._manager.save(step, args=arguments, metrics=dict(metrics))
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
+    def _write_digests(self) -> None:
+        """Orbax calls this on process 0, before it gives the folder its name."""
+        for folder in self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+            checkpoint_digests.write(folder)
+
+    def restore(
+        self, step: int, like: TrainState, *, by_position: bool = True
+    ) -> tuple[TrainState, Mapping[str, Any]]:
         """Reads a checkpoint into the places of an abstract state, whatever mesh wrote it.
 
+        Args:
+            step: which.
+            like: the abstract state.
+            by_position: whether the batches of all processes are at one position, however many
+                processes there are; else each process is at a place of its own.
+
         Returns:
-            The state, and the position of the data iterator.
+            The state, and the position of this process' data iterator.
 
         Raises:
-            UserError: it has another format, or was written by another number of processes, whose
-                data order differs.
+            UserError: it has another format; or it was written by another number of processes, each
+                of which was at a place of its own.
         """
         self.config(step)  # refuses another format, whose paths would not be found
         restored = self._read(
@@ -178,12 +256,14 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore({"step": like.step, "state": like.opt_state}),
             data=ocp.args.JsonRestore(),
         )
-        data = restored["data"]
-        if data["process_count"] != jax.process_count():
+        positions = _positions(restored["data"])
+        if by_position:
+            positions = positions[:1] * jax.process_count()
+        if len(positions) != jax.process_count():
             raise UserError(
-                f"checkpoint {step} in {self.directory} was written by {data['process_count']} "
-                f"processes, this run has {jax.process_count()}: each would read other examples "
-                "than before; start as many, or start a new run in another workdir"
+                f"checkpoint {step} in {self.directory} was written by {len(positions)} processes, "
+                f"this run has {jax.process_count()}: streamed data goes on only with as many, as "
+                "each was at another place; start as many, or start a new run in another workdir"
             )
         state = TrainState(
             step=restored["optimizer"]["step"],
@@ -191,7 +271,7 @@ class Checkpoints:
             stats=restored["model"]["stats"],
             opt_state=restored["optimizer"]["state"],
         )
-        return state, data["position"]
+        return state, positions[jax.process_index()]
 
     def restore_model(self, step: int, like: tuple[Params, Params]) -> tuple[Params, Params]:
         """Reads parameters and statistics alone."""
@@ -232,6 +312,13 @@ class Checkpoints:
         self._manager.close()
 
 
+def _positions(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of each process that wrote the item `data`; once only that of the first was written."""
+    if "positions" in data:
+        return data["positions"]
+    return [data["position"]] * data["process_count"]
+
+
 def _handlers() -> dict[str, Any]:
     return {
         "model": ocp.StandardCheckpointHandler(),
@@ -246,8 +333,7 @@ def _preservation(config: CheckpointConfig) -> Any:
     if not config.keep_best:
         return last
     best = checkpoint_managers.BestN(
-        get_metric_fn=lambda metrics: metrics[config.best_metric],
-        reverse=config.best_mode == "min",
+        get_metric_fn=config.score,
         n=config.keep_best,
         keep_checkpoints_without_metrics=False,
     )

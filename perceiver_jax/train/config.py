@@ -25,6 +25,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig
 from perceiver_jax.models.release import tokenizer_files
 from perceiver_jax.train.checkpoint import CheckpointConfig
+from perceiver_jax.train.hosts import HostsConfig
 from perceiver_jax.train.initialisation import PretrainedConfig
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
@@ -50,6 +51,7 @@ MAY_CHANGE = (
     "eval_every",
     "checkpoint",
     "parallel",
+    "hosts",
     "data.data_dir",
     "data.cache_dir",
     "data.eval_batch_size",
@@ -81,6 +83,7 @@ class ExperimentConfig:
     eval_every: int = setting(1000, "steps between evaluations; what is saved is evaluated, too")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "when to save, what to keep")
     parallel: ParallelConfig = setting(ParallelConfig(), "how devices share the work")
+    hosts: HostsConfig = setting(HostsConfig(), "which processes train together")
 
     def __post_init__(self):
         for name in ("num_steps", "log_every", "eval_every"):

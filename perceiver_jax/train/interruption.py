@@ -1,45 +1,73 @@
-"""Ctrl-C between two steps: what a step, an evaluation or a checkpoint has begun is finished."""
+"""Ctrl-C and SIGTERM between two steps: what a step, an evaluation or a save has begun is finished.
+
+- Ctrl-C is a person who wants to stop, SIGTERM a cluster that wants its machine back and will soon
+  kill: then the run is saved first.
+"""
 
 import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 NOTICE = b"\nstopping after this step; press Ctrl-C again to stop at once\n"
+SAVING = b"\nSIGTERM: saving after this step\n"
 
 
-class Interruption:
-    """While inside, a first Ctrl-C only asks; `check` then raises at a place of our choice.
+class Preempted(SystemExit):
+    """A run ended on SIGTERM and is saved.
 
-    A `KeyboardInterrupt` anywhere else could leave a checkpoint's writer threads waiting for ever,
-    or be swallowed in a callback. A second Ctrl-C ends the process at once, which loses no more
-    than a kill does. Where Ctrl-C is ignored or handled otherwise, and outside the main thread,
-    which alone can handle signals, nothing changes.
+    Exit code 75, EX_TEMPFAIL of sysexits.h, tells a launcher that the same command goes on.
     """
 
     def __init__(self):
+        super().__init__(75)
+
+
+class Interruption:
+    """While inside, signals only ask; what they ask for is done at a place of our choice.
+
+    A `KeyboardInterrupt` anywhere else could leave a checkpoint's writer threads waiting for ever,
+    or be swallowed in a callback. A second Ctrl-C ends the process at once, which loses no more
+    than a kill does. Where a signal is ignored or handled otherwise, and outside the main thread,
+    which alone can handle signals, nothing changes.
+
+    Attributes:
+        terminating: SIGTERM has come to this process.
+    """
+
+    def __init__(self):
+        self.terminating = False
         self._asked = False
-        self._before = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self):
-        handler = signal.getsignal(signal.SIGINT)
-        main_thread = threading.current_thread() is threading.main_thread()
-        if main_thread and handler is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._ask)
+        if threading.current_thread() is threading.main_thread():
+            self._handle(signal.SIGINT, signal.default_int_handler, self._ask)
+            self._handle(signal.SIGTERM, signal.SIG_DFL, self._terminate)
         return self
 
     def __exit__(self, *_):
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
         """Raises `KeyboardInterrupt` if Ctrl-C was pressed."""
         if self._asked:
             raise KeyboardInterrupt
 
+    def _handle(self, number: int, default: Any, handler: Any) -> None:
+        if signal.getsignal(number) is default:
+            self._before[number] = signal.signal(number, handler)
+
+    # `print` is not safe in handlers: the signal may have come in the middle of one.
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
             os._exit(128 + number)
         self._asked = True
-        # `print` is not safe here: the signal may have come in the middle of one.
         os.write(2, NOTICE)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        self.terminating = True
+        os.write(2, SAVING)

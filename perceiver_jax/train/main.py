@@ -4,12 +4,13 @@ One run, top to bottom. What a task is lies in `tasks`, what a step does in `ste
 """
 
 import contextlib
+import functools
 import math
-import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import grain
 import jax
 from absl import flags
 from ml_collections import config_flags
@@ -21,7 +22,7 @@ from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release
 from perceiver_jax.pretrained import open_source
-from perceiver_jax.train import command_line, parallel
+from perceiver_jax.train import command_line, full_disk, hosts, parallel
 from perceiver_jax.train.checkpoint import Checkpoints, newest
 from perceiver_jax.train.config import (
     ExperimentConfig,
@@ -33,11 +34,12 @@ from perceiver_jax.train.config import (
 )
 from perceiver_jax.train.evaluation import Evaluator
 from perceiver_jax.train.initialisation import inherited, initial_arrays
-from perceiver_jax.train.interruption import Interruption
+from perceiver_jax.train.interruption import Interruption, Preempted
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.plots import plot_curves, save_picture
 from perceiver_jax.train.program import make_program
 from perceiver_jax.train.progress import ProgressReport
+from perceiver_jax.train.stopwatch import Stopwatch
 from perceiver_jax.train.tasks import Media, Task
 from perceiver_jax.typing import Params
 
@@ -53,10 +55,11 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         Held-out metrics after the last step.
 
     Raises:
-        UserError: something outside the code is wrong: the data, the workdir, a loss that is no
-            longer finite.
+        UserError: something outside the code is wrong: the data, the workdir, a full disk, a loss
+            that is no longer finite.
+        Preempted: SIGTERM came; the run is saved and goes on when it is called again.
     """
-    with contextlib.ExitStack() as stack:
+    with full_disk.explained(workdir), contextlib.ExitStack() as stack:
         return _train(config, workdir, stack)
 
 
@@ -102,9 +105,13 @@ def _train(
     stack.callback(checkpoints.close)
     iterator = iterate(batches)
     stack.callback(iterator.close)
-    first_step = checkpoints.latest() or 0
+    save = functools.partial(checkpoints.save, config=to_dict(config))
+    first_step = 0 if earlier is None else earlier.step
     if first_step:
-        train_state, position = checkpoints.restore(first_step, program.shapes)
+        by_position = isinstance(batches, grain.MapDataset)
+        train_state, position = checkpoints.restore(
+            first_step, program.shapes, by_position=by_position
+        )
         iterator.set_state(dict(position))
     else:
         train_state = parallel.replaced(program.create(), initial)
@@ -113,6 +120,7 @@ def _train(
 
     # ---- Loop -----------------------------------------------------------------------------------
     interruption = stack.enter_context(Interruption())
+    anywhere = hosts.AnyProcess(mesh)
     writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
     report = stack.enter_context(ProgressReport(config.num_steps, first_step))
     report.line(
@@ -123,28 +131,38 @@ def _train(
     stopwatch = Stopwatch()
     held_out: dict[str, float] = {}
     media = Media()
-    before: tuple[int, Any] | None = None
+    before: dict[int, Any] = {}
     data = parallel.read_ahead(iterator, mesh)
     for step in range(first_step + 1, config.num_steps + 1):
-        with stopwatch.waiting():
+        with stopwatch.waiting_for_data():
             batch, position = next(data)
         with jax.transfer_guard("disallow"):
             train_state, metrics = program.train_step(train_state, batch)
-        # The device works on this step while the one before is looked at.
-        if before is not None:
-            check_finite(*before, workdir)
-        before = step, metrics
         report.step(step)
 
         last = step == config.num_steps
+        logging = step % config.log_every == 0 or last
         saving = step % config.checkpoint.every == 0 or last
+        evaluating = step % config.eval_every == 0 or saving
+        terminating = anywhere(interruption.terminating)
+
+        # The device works on this step while the one before is looked at.
+        now = {step: metrics}
+        looked_at = before | now if logging or evaluating or terminating else before
+        values = {number: on_host(found) for number, found in looked_at.items()}
+        for number, found in values.items():
+            if not all(map(math.isfinite, found.values())):
+                save(train_state, step=step, data=position, metrics={})
+                checkpoints.wait()
+                raise UserError(broken_down(number, found, step, workdir))
+        before = now
+
         row: dict[str, float] = {}
-        if step % config.log_every == 0 or last:
-            row |= tagged("train", check_finite(step, metrics, workdir))
+        if logging:
+            row |= tagged("train", values[step])
             row |= stopwatch.lap(step - first_step, config.data.batch_size)
             report.metrics(step, row)
-        if step % config.eval_every == 0 or saving:
-            check_finite(step, metrics, workdir)
+        if evaluating and not terminating:
             with stopwatch.paused():
                 held_out = evaluator.metrics(train_state.params, train_state.stats)
                 media = evaluator.show(train_state.params, train_state.stats)
@@ -155,15 +173,14 @@ def _train(
                 report.line(line)
         if row:
             writer.scalars(step, row)
+        if terminating:
+            save(train_state, step=step, data=position, metrics={})
+            checkpoints.wait()
+            report.line(f"step {step:,} is saved; the same command goes on from it (exit code 75)")
+            raise Preempted
         if saving:
             with stopwatch.paused():
-                checkpoints.save(
-                    train_state,
-                    step=step,
-                    data=position,
-                    config=to_dict(config),
-                    metrics=held_out,
-                )
+                save(train_state, step=step, data=position, metrics=held_out)
         interruption.check()
 
     # ---- Final evaluation: that of the last step, or anew where no step was left -------------
@@ -187,21 +204,21 @@ def _train(
     return held_out
 
 
-def check_finite(step: int, metrics: Mapping[str, Any], workdir: Path) -> dict[str, float]:
-    """The metrics of a step on the host.
+def on_host(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a step, when it is done."""
+    return {name: float(value) for name, value in jax.device_get(metrics).items()}
 
-    Raises:
-        UserError: the loss, or a norm of gradients, updates or new parameters, is not finite.
-    """
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    broken = {name: value for name, value in values.items() if not math.isfinite(value)}
-    if broken:
-        raise UserError(
-            f"training broke down at step {step:,}: {described(broken)}; checkpoints in "
-            f"{workdir / 'checkpoints'} are from before. Lower --config.optimizer.learning_rate, "
-            "lengthen the warm-up or set --config.optimizer.clip_norm, and start in another workdir"
-        )
-    return values
+
+def broken_down(step: int, metrics: Mapping[str, float], saved: int, workdir: Path) -> str:
+    """What to say of a step whose metrics are not all finite."""
+    broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    return (
+        f"training broke down at step {step:,}: {described(broken)}; the step changed nothing, and "
+        f"step {saved:,} is saved. If it was the batch, the same command goes on behind it. If it "
+        "happens again, lower --config.optimizer.learning_rate, lengthen the warm-up or set "
+        "--config.optimizer.clip_norm, and start in another workdir with "
+        f"--config.pretrained.source={workdir}"
+    )
 
 
 def tagged(tag: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -222,44 +239,12 @@ def described_size(shapes: Params, trained: Collection[str]) -> str:
     return f"{total:,} parameters{part}"
 
 
-class Stopwatch:
-    """Speed of the training steps alone, without evaluations and saves."""
-
-    def __init__(self):
-        self._start, self._steps, self._paused, self._waited = time.monotonic(), 0, 0.0, 0.0
-
-    @contextlib.contextmanager
-    def paused(self):
-        """Time inside does not count."""
-        start = time.monotonic()
-        yield
-        self._paused += time.monotonic() - start
-
-    @contextlib.contextmanager
-    def waiting(self):
-        """Time inside counts as waiting for data."""
-        start = time.monotonic()
-        yield
-        self._waited += time.monotonic() - start
-
-    def lap(self, steps: int, batch_size: int) -> dict[str, float]:
-        """Speed since the last lap, steps counted from the start; the first lap compiles, too."""
-        seconds = max(time.monotonic() - self._start - self._paused, 1e-9)
-        rate = (steps - self._steps) / seconds
-        result = {
-            "perf/steps_per_s": rate,
-            "perf/examples_per_s": rate * batch_size,
-            "perf/data_wait_fraction": self._waited / seconds,
-        }
-        self._start, self._steps, self._paused, self._waited = time.monotonic(), steps, 0.0, 0.0
-        return result
-
-
 def main() -> None:
     """Reads the flags and trains."""
     if flags.FLAGS.config is None:
         raise UserError(f"give --config=FILE or one of {', '.join(command_line.shipped_configs())}")
     config = from_dict(ExperimentConfig, flags.FLAGS.config)
+    hosts.join(config.hosts)
     train(config, Path(flags.FLAGS.workdir or default_workdir()))
 
 

@@ -107,6 +107,11 @@ def parameter_spec(
     return PartitionSpec(*axes)
 
 
+def without_examples(spec: PartitionSpec) -> PartitionSpec:
+    """The same without the mesh axes that divide examples."""
+    return PartitionSpec(*(None if axis in OF_EXAMPLES else axis for axis in spec))
+
+
 def batch_specs(batch: Batch, config: ParallelConfig) -> Batch:
     """How the arrays of a batch are divided; shapes are enough.
 

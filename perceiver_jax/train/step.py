@@ -6,6 +6,8 @@
 - Gradient accumulation deals a batch out into equal parts in a scan; with sharded batches each
   part keeps its share on every device. Batch norms see one part at a time, and update their
   statistics with each.
+- A step that breaks down, of which any metric is not finite, changes nothing but the number of the
+  step: what comes after it starts from the last good values.
 """
 
 from collections.abc import Callable, Collection
@@ -46,7 +48,7 @@ def make_train_step(
         trained: paths of the parameters that are trained; None: all.
 
     Metrics are scalars: `loss`, the task's own, and `optim/...` norms of gradients, updates and
-    parameters.
+    parameters. Of a step that broke down they are those that it would have had.
     """
 
     def loss_and_gradients(params, stats, batch, key):
@@ -82,9 +84,25 @@ def make_train_step(
             "optim/update_norm": optax.tree.norm(updates),
             "optim/parameter_norm": optax.tree.norm(params),
         }
-        return TrainState(state.step + 1, params, stats, opt_state), metrics
+        finite = jnp.stack([jnp.isfinite(value) for value in metrics.values()]).all()
+        kept = _chosen(
+            finite, (params, stats, opt_state), (state.params, state.stats, state.opt_state)
+        )
+        return TrainState(state.step + 1, *kept), metrics
 
     return train_step
+
+
+def _chosen(finite: jax.Array, new: Any, old: Any) -> Any:
+    """The new tree after a good step, else the old one, but for the place in the schedule."""
+
+    def place(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def choose(new: Any, old: Any) -> Any:
+        return new if place(new) or new is old else jnp.where(finite, new, old)
+
+    return jax.tree.map(choose, new, old, is_leaf=place)
 
 
 def _accumulate(loss_and_gradients, state: TrainState, batch: Batch, key: Key, num_parts: int):

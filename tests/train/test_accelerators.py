@@ -10,6 +10,7 @@ from perceiver_jax.train.accelerators import ACCELERATORS, Accelerator, IdealTim
 from perceiver_jax.train.program_costs import Collective, Costs
 
 CHIP = Accelerator(
+    kinds=("Chip",),
     bfloat16=100.0,
     float32=50.0,
     memory=10.0,
@@ -67,3 +68,11 @@ def test_an_unknown_accelerator_lists_the_known_ones():
     assert accelerators.find("h200") is ACCELERATORS["h200"]
     with pytest.raises(UserError, match="no accelerator is called 'h300'; there are h200, h100,"):
         accelerators.find("h300")
+
+
+def test_a_device_is_known_by_what_jax_calls_it():
+    assert accelerators.of_kind("TPU v5 lite") is ACCELERATORS["tpu_v5e"]
+    assert accelerators.of_kind("TPU v5") is ACCELERATORS["tpu_v5p"]
+    assert accelerators.of_kind("cpu") is None
+    kinds = [kind for chip in ACCELERATORS.values() for kind in chip.kinds]
+    assert len(set(kinds)) == len(kinds)

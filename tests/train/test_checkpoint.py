@@ -1,7 +1,9 @@
 """What is kept, what is refused, and that what was saved is what comes back."""
 
 import json
+import math
 import os
+import re
 import shutil
 import time
 
@@ -15,7 +17,7 @@ from perceiver_jax.config import to_dict
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.train import checkpoint as checkpoint_module
-from perceiver_jax.train.checkpoint import CheckpointConfig, Checkpoints
+from perceiver_jax.train.checkpoint import ITEMS, CheckpointConfig, Checkpoints, newest
 from perceiver_jax.train.state import TrainState
 from tests.train.tiny_runs import Run, experiment
 
@@ -32,7 +34,7 @@ def save(checkpoints, step, metrics=None, state=None, config=None):
         step=step,
         data={"next": step},
         config=config or {},
-        metrics=metrics or {"accuracy": 0.0, "loss": 0.0},
+        metrics={"accuracy": 0.0, "loss": 0.0} if metrics is None else metrics,
     )
 
 
@@ -62,13 +64,13 @@ def two_saved(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "kept"),
     [
-        ({}, {2, 6}),
-        ({"keep_last": 2}, {2, 5, 6}),
-        ({"keep_best": 2}, {2, 4, 6}),
+        ({}, {2, 5, 6}),
+        ({"keep_last": 1}, {2, 6}),
+        ({"keep_best": 2}, {2, 4, 5, 6}),
         ({"keep_last": 3, "keep_best": 0}, {4, 5, 6}),
-        ({"best_metric": "loss", "best_mode": "min"}, {3, 6}),
-        ({"best_metric": "loss", "best_mode": "max"}, {1, 6}),
-        ({"best_metric": "loss", "best_mode": "min", "keep_best": 2}, {3, 4, 6}),
+        ({"best_metric": "loss", "best_mode": "min"}, {3, 5, 6}),
+        ({"best_metric": "loss", "best_mode": "max"}, {1, 5, 6}),
+        ({"best_metric": "loss", "best_mode": "min", "keep_best": 2}, {3, 4, 5, 6}),
     ],
 )
 def test_the_newest_and_the_best_are_kept_and_no_others(tmp_path, fields, kept):
@@ -83,7 +85,7 @@ def test_the_newest_and_the_best_are_kept_and_no_others(tmp_path, fields, kept):
 
 def test_the_best_is_remembered_by_the_next_process(tmp_path):
     for steps in ((1, 2), (3, 4)):
-        checkpoints = Checkpoints(tmp_path, CheckpointConfig())
+        checkpoints = Checkpoints(tmp_path, CheckpointConfig(keep_last=1))
         for step in steps:
             save(checkpoints, step, {"accuracy": 0.9 if step == 1 else 0.1 * step})
         checkpoints.close()
@@ -170,13 +172,120 @@ def test_another_format_version_is_refused_by_every_reader(two_saved, monkeypatc
         load_checkpoint(two_saved)
 
 
-def test_another_number_of_processes_is_refused_with_the_reason(two_saved):
+def test_streams_of_another_number_of_processes_are_refused_with_the_reason(two_saved):
     path = two_saved / "checkpoints" / "2" / "data" / "metadata"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"process_count": 4}))
+    assert json.loads(path.read_text()) == {"positions": [{"next": 2}]}
+    path.write_text(json.dumps({"positions": [{"next": 2}] * 4}))
+    like = jax.eval_shape(lambda: small_state(0))
     checkpoints = Checkpoints(two_saved)
-    with pytest.raises(UserError, match="written by 4 processes, this run has 1"):
-        checkpoints.restore(2, jax.eval_shape(lambda: small_state(0)))
+    assert checkpoints.restore(2, like, by_position=True)[1] == {"next": 2}
+    with pytest.raises(UserError, match="written by 4 processes, this run has 1: streamed data"):
+        checkpoints.restore(2, like, by_position=False)
     checkpoints.close()
+
+
+def test_the_data_position_of_an_earlier_version_is_read(two_saved):
+    path = two_saved / "checkpoints" / "2" / "data" / "metadata"
+    path.write_text(json.dumps({"position": {"next": 7}, "process_count": 1}))
+    checkpoints = Checkpoints(two_saved)
+    for by_position in (True, False):
+        _, position = checkpoints.restore(
+            2, jax.eval_shape(lambda: small_state(0)), by_position=by_position
+        )
+        assert position == {"next": 7}
+    checkpoints.close()
+
+
+def test_what_has_no_metrics_is_among_the_newest_and_never_the_best(tmp_path):
+    config = CheckpointConfig(best_metric="loss", best_mode="min", keep_last=1)
+    checkpoints = Checkpoints(tmp_path, config)
+    for step, metrics in ((1, {"loss": 3.0}), (2, {}), (3, {"loss": math.nan}), (4, {"loss": 5.0})):
+        save(checkpoints, step, metrics, config={"checkpoint": to_dict(config)})
+    save(checkpoints, 5, {}, config={"checkpoint": to_dict(config)})
+    checkpoints.wait()
+    assert settled(tmp_path) == ["1", "5"]
+    assert (checkpoints.find(None), checkpoints.find("best")) == (5, 1)
+    shutil.rmtree(tmp_path / "checkpoints" / "1")
+    reading = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match=r"has the held-out metric 'loss'; choose one .*\[5\]"):
+        reading.find("best")
+    reading.close()
+    checkpoints.close()
+
+
+# ---- Damaged files -------------------------------------------------------------------------------
+
+
+def largest(folder):
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+
+
+def flip_a_bit(folder):
+    path = largest(folder / "model")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def tear(folder):
+    path = largest(folder / "optimizer")
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES = {
+    "flipped": (flip_a_bit, "model/.* is not what was written"),
+    "torn": (tear, "optimizer/.* is not what was written"),
+    "missing": (lambda folder: os.remove(folder / "data" / "metadata"), "data/metadata is missing"),
+    "digests": (lambda folder: (folder / "digests.json").write_text("{"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_found(
+    two_saved, capfd, damage, words
+):
+    folder = two_saved / "checkpoints"
+    damage(folder / "2")
+    checkpoints = Checkpoints(two_saved)
+    with pytest.raises(UserError, match=rf"checkpoint 2 in .* is damaged: .*{words}; .* \[1, 2\]"):
+        checkpoints.find(None)
+    assert checkpoints.find(1) == 1
+    checkpoints.close()
+    assert newest(two_saved) == (1, {})
+    assert folders(two_saved) == ["1", "2.damaged"]
+    assert re.search(rf"checkpoint 2 is damaged: .*{words}; it is now", capfd.readouterr().err)
+    # Once more at the same step: nothing is overwritten.
+    writing = Checkpoints(two_saved, CheckpointConfig())
+    save(writing, 2)
+    writing.close()
+    damage(folder / "2")
+    assert newest(two_saved).step == 1
+    assert folders(two_saved) == ["1", "2.damaged", "2.damaged1"]
+
+
+def test_where_all_are_damaged_nothing_is_touched_and_a_run_does_not_begin_anew(two_saved):
+    for step in (1, 2):
+        tear(two_saved / "checkpoints" / str(step))
+    for _ in range(2):
+        message = r"every checkpoint in .* is damaged \(2: optimizer/.*; 1: optimizer/"
+        with pytest.raises(UserError, match=message):
+            newest(two_saved)
+    assert folders(two_saved) == ["1", "2"]
+
+
+def test_a_checkpoint_without_digests_is_read(two_saved):
+    os.remove(two_saved / "checkpoints" / "2" / "digests.json")
+    assert newest(two_saved).step == 2
+
+
+def test_every_file_of_every_item_has_a_digest(two_saved):
+    folder = two_saved / "checkpoints" / "2"
+    digests = json.loads((folder / "digests.json").read_text())["sha256"]
+    files = {str(path.relative_to(folder)) for path in folder.glob("*/**/*") if path.is_file()}
+    assert set(digests) == files
+    assert {name.split("/")[0] for name in files} == {*ITEMS, "metrics"}
 
 
 @pytest.mark.parametrize("fields", [{"every": 0}, {"keep_last": 0}, {"keep_best": -1}])

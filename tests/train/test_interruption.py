@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks, the second ends; nothing else is touched."""
+"""Ctrl-C: the first asks, the second ends; SIGTERM only asks; nothing else is touched."""
 
 import os
 import signal
@@ -8,16 +8,18 @@ import threading
 
 import pytest
 
-from perceiver_jax.train.interruption import Interruption
+from perceiver_jax.train.interruption import Interruption, Preempted
 from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
-def default_handler():
-    """The handler that Python installs, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def default_handlers():
+    """The handlers that Python installs, also where the tests run in the background."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def press():
@@ -74,3 +76,25 @@ def test_outside_the_main_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_termination_is_noted_and_raises_nothing(capfd):
+    with Interruption() as interruption:
+        assert not interruption.terminating
+        os.kill(os.getpid(), signal.SIGTERM)
+        interruption.check()
+        assert interruption.terminating
+    assert "SIGTERM: saving after this step" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_others_for_termination_stays():
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (seen, interruption.terminating) == ([signal.SIGTERM], False)
+
+
+def test_a_preempted_run_ends_with_the_exit_code_for_temporary_failures():
+    assert Preempted().code == os.EX_TEMPFAIL == 75

@@ -27,7 +27,7 @@ from perceiver_jax.train.main import train
 from perceiver_jax.train.metrics import read_rows
 from tests.conftest import ROOT
 from tests.train.tensorboard_files import events, scalars
-from tests.train.tiny_runs import experiment
+from tests.train.tiny_runs import Run, experiment
 
 STEPS, EVERY = 24, 4
 COMMAND = [
@@ -222,7 +222,7 @@ def test_the_newest_and_the_best_checkpoint_are_kept(whole):
     rows = [row for row in read_rows(whole[0] / "metrics.jsonl") if "eval/accuracy" in row]
     best = max(row["eval/accuracy"] for row in rows)
     kept = {int(path.name) for path in (whole[0] / "checkpoints").iterdir()}
-    assert STEPS in kept and len(kept) <= 2
+    assert kept >= {STEPS - EVERY, STEPS} and len(kept) <= 3
     assert best in [row["eval/accuracy"] for row in rows if row["step"] in kept]
 
 
@@ -363,7 +363,7 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_keeps_what_was_saved(
         train(config, tmp_path)
     step = int(str(error.value).split("at step ")[1].split(":")[0])
     kept = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
-    assert kept and max(kept) < step
+    assert max(kept) == step
     for path, x in params.flatten(load_checkpoint(tmp_path))[0].items():
         assert np.isfinite(np.asarray(x)).all(), path
 
@@ -383,7 +383,8 @@ def test_parameters_that_an_update_ruined_are_not_saved_though_the_loss_was_fini
     with pytest.raises(UserError, match="broke down at step 1: .*optim/parameter norm") as error:
         train(config, tmp_path)
     assert "loss" not in str(error.value).partition(";")[0]
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    saved = params.flatten(load_checkpoint(tmp_path))[0]
+    jax.tree.map(np.testing.assert_array_equal, saved, dict(Run(config).fresh().params))
 
 
 def test_the_workdir_of_another_run_is_refused_with_what_differs(whole):

@@ -15,6 +15,7 @@ from tests.train.tiny_runs import Run, experiment
 from tests.train.tiny_texts import language_model
 
 SGD = OptimizerConfig(name="sgd", learning_rate=0.1)
+HALVING = {"schedule": "step", "decay_rate": 0.5, "decay_steps": 1}
 CALM = {"encoder": {"dropout": 0.0}, "optimizer": SGD}
 CONV = {"preprocessing": "conv", "num_preprocessing_channels": 4, "dropout": 0.0}
 
@@ -189,3 +190,47 @@ def test_parts_of_different_weight_make_the_mean_over_all_tokens(tmp_path):
     for path, update in whole.items():
         tolerance = 1e-4 * float(abs(update).max()) + 1e-7
         np.testing.assert_allclose(dealt[path], update, rtol=0, atol=tolerance, err_msg=path)
+
+
+# ---- A step that breaks down ---------------------------------------------------------------------
+
+
+def spoiled(batch):
+    """A batch of which one number is not one."""
+    image = np.array(batch["image"])
+    image[3, 0, 0, 0] = np.nan
+    return dict(batch) | {"image": image}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"accumulate": 2}, {"frozen": ("query",), "name": "lamb"}, {"name": "sgd", "b1": 0.9}],
+    ids=["adamw", "accumulated", "frozen", "momentum"],
+)
+def test_a_broken_step_changes_nothing_but_its_number_and_the_place_in_the_schedule(fields):
+    optimizer = OptimizerConfig(**(HALVING | fields))
+    run = Run(experiment(encoder=CONV, optimizer=optimizer))
+    good, _ = run.step(run.fresh(), run.batch(0))
+    broken, metrics = run.step(good, spoiled(run.batch(1)))
+    assert not np.isfinite(float(metrics["loss"]))
+    assert good.stats and int(broken.step) == int(good.step) + 1
+    same_arrays((broken.params, broken.stats), (good.params, good.stats))
+
+    def counts(state):
+        leaves = jax.tree.leaves_with_path(state.opt_state)
+        return {jax.tree_util.keystr(keys): np.asarray(x) for keys, x in leaves}
+
+    before, after = counts(good), counts(broken)
+    changed = [keys for keys in before if not np.array_equal(before[keys], after[keys])]
+    assert len(changed) == 1 and int(after[changed[0]]) == int(before[changed[0]]) + 1
+    _, metrics = run.step(broken, run.batch(2))
+    assert np.isfinite([float(value) for value in metrics.values()]).all()
+
+
+def test_the_schedule_goes_on_over_a_broken_step():
+    run = Run(experiment(**CALM | {"optimizer": dataclasses.replace(SGD, b1=0.0, **HALVING)}))
+    broken, _ = run.step(run.fresh(), spoiled(run.batch(0)))
+    _, metrics = run.step(broken, run.batch(1))
+    assert float(metrics["optim/learning_rate"]) == pytest.approx(0.05)
+    rate = float(metrics["optim/update_norm"]) / float(metrics["optim/gradient_norm"])
+    assert rate == pytest.approx(0.05, rel=1e-5)
