@@ -119,7 +119,7 @@ def _train_step(model: Any, workload: Workload) -> Loaded:
     optimizer = make_optimizer(config, num_steps=1)
     step = make_train_step(
         training.task,
-        models.skeleton(model.config),
+        models.skeleton(model.config).bind,
         optimizer,
         seed=0,
         learning_rate=learning_rate_schedule(config, num_steps=1),

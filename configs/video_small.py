@@ -1,11 +1,12 @@
-"""A video autoencoder of small frames for two clips of a cartoon, to be learned by heart on a CPU.
+"""A video autoencoder of small frames that learns five seconds of a cartoon by heart, on a CPU.
 
 python -m perceiver_jax.data.video.bunny
 python -m perceiver_jax.train.main --config=configs/video_small.py --workdir=runs/video_small
 
-- Not trained to the end yet: there is no figure for it.
-- 16 frames of 48×64 pixels and 0.64 s of sound at 8 kHz; it is evaluated on the clips that it is
-  trained on, to show that picture and sound pass the bottleneck.
+- Clips of 16 frames of 48×64 pixels and 0.64 s of sound at 8 kHz: eight in all. It is evaluated on
+  what it is trained on, to show that picture and sound pass the bottleneck.
+- Peak signal-to-noise ratio after 4,000 steps: image 35.1 dB, sound 70.2 dB. One colour for a whole
+  clip has 13.4 dB, silence 51.4.
 """
 
 import dataclasses

@@ -23,6 +23,7 @@ from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.preprocessing import (
     central_square,
     normalize,
+    normalize_bytes,
     preprocess,
     resize,
     resize_unclamped,
@@ -144,13 +145,14 @@ def image_batches(
     """Training or evaluation batches, see `pipeline`."""
     if training:
         source = open_split(config, config.train_split)
-        return pipeline.training_batches(
+        batches = pipeline.training_batches(
             source,
             _TrainingTransform(config, source),
             batch_size=config.batch_size,
             seed=seed,
             shard=shard,
         )
+        return batches.map(functools.partial(_finished, config))
     return pipeline.evaluation_batches(
         open_split(config, config.eval_split),
         _EvaluationTransform(config),
@@ -177,11 +179,14 @@ class _TrainingTransform:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         image, label = self._augment(example["image"], rng), np.int32(example["label"])
         if self.config.mixing == "none":
+            # Bytes are normalised when they are a batch, which costs less.
+            image = image if image.dtype == np.uint8 else self._normalized(image)
             return {"image": image, "label": label}
+        image = self._normalized(image)
         other = self.source[int(rng.integers(len(self.source)))]
         image, share = mix(
             image,
-            self._augment(other["image"], rng),
+            self._normalized(self._augment(other["image"], rng)),
             self.config.mixing,
             mixup_alpha=self.config.mixup_alpha,
             rng=rng,
@@ -191,7 +196,7 @@ class _TrainingTransform:
         return {"image": image, "label": label, "target": target}
 
     def _augment(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[h, w, c] uint8 → [H, W, c] float32, normalised."""
+        """[h, w, c] uint8 → [H, W, c] uint8, or float32 where it leaves the range of bytes."""
         config = self.config
         if config.image_size is not None:
             image = random_crop(image, rng)
@@ -204,7 +209,18 @@ class _TrainingTransform:
                 if config.resampling == "area"
                 else resize_unclamped(image, config.image_size)
             )
-        return normalize(random_warp(image, config, rng), config.mean, config.std)
+        return random_warp(image, config, rng)
+
+    def _normalized(self, image: np.ndarray) -> np.ndarray:
+        return normalize(image, self.config.mean, self.config.std)
+
+
+def _finished(config: ImageDataConfig, batch: Example) -> Example:
+    """A batch of which images that are bytes yet are normalised."""
+    images = batch["image"]
+    if images.dtype != np.uint8:
+        return batch
+    return {**batch, "image": normalize_bytes(images, config.mean, config.std)}
 
 
 def random_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -127,6 +127,16 @@ def normalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
     return rows.reshape(image.shape)
 
 
+def normalize_bytes(images: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    """What `normalize` makes of [..., W, c] uint8, by a table; with large batches in less time."""
+    width, channels = images.shape[-2:]
+    values = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], channels, axis=-1)
+    table = normalize(values, mean, std)
+    if channels not in (1, 3):
+        return table[0][images, np.arange(channels)]
+    return cv2.LUT(images.reshape(-1, width, channels), table).reshape(images.shape)
+
+
 def denormalize(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
     """The inverse of `normalize`, clipped to uint8."""
     pixels = (np.asarray(image) * np.asarray(std) + np.asarray(mean)) * 255

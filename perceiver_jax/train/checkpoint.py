@@ -1,7 +1,7 @@
 """Checkpoints of a run, with Orbax: `workdir/checkpoints/<step>/`.
 
-- A checkpoint holds `model` (parameters and statistics by path), `optimizer`, `data` (where the
-  batches of each process go on) and `config`, each readable without the others.
+- A checkpoint holds `model` (parameters, or their averages, and statistics, by path), `optimizer`,
+  `data` (where the batches of each process go on) and `config`, each readable without the others.
 - A checkpoint appears under its name only when it is whole, and with the digests of its files; what
   a killed run left half-written is removed by the next.
 - Files are compared with their digests before they are read. A run sets what is damaged aside, and
@@ -214,8 +214,8 @@ class Checkpoints:
             metrics: held-out metrics at this step; with none it is kept as one of the newest, and
                 is never the best.
         """
-        model = {"params": state.params, "stats": state.stats}
-        optimizer = {"step": state.step, "state": state.opt_state}
+        model = {"params": state.model_params, "stats": state.stats}
+        optimizer = _optimizer_item(state)
         arguments = ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             optimizer=ocp.args.StandardSave(optimizer),
@@ -253,7 +253,7 @@ class Checkpoints:
         restored = self._read(
             step,
             model=ocp.args.StandardRestore({"params": like.params, "stats": like.stats}),
-            optimizer=ocp.args.StandardRestore({"step": like.step, "state": like.opt_state}),
+            optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
             data=ocp.args.JsonRestore(),
         )
         positions = _positions(restored["data"])
@@ -267,7 +267,7 @@ class Checkpoints:
             )
         state = TrainState(
             step=restored["optimizer"]["step"],
-            params=restored["model"]["params"],
+            params=restored["model"]["params"] | restored["optimizer"].get("params", {}),
             stats=restored["model"]["stats"],
             opt_state=restored["optimizer"]["state"],
         )
@@ -317,6 +317,14 @@ def _positions(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "positions" in data:
         return data["positions"]
     return [data["position"]] * data["process_count"]
+
+
+def _optimizer_item(state: TrainState) -> dict[str, Any]:
+    """What training needs besides the model: also parameters of which the model has averages."""
+    item = {"step": state.step, "state": state.opt_state}
+    model = state.model_params
+    own = {path: x for path, x in state.params.items() if model[path] is not x}
+    return item | {"params": own} if own else item
 
 
 def _handlers() -> dict[str, Any]:

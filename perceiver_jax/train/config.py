@@ -51,6 +51,7 @@ MAY_CHANGE = (
     "eval_every",
     "checkpoint",
     "parallel",
+    "peak_tflops",
     "hosts",
     "data.data_dir",
     "data.cache_dir",
@@ -83,12 +84,19 @@ class ExperimentConfig:
     eval_every: int = setting(1000, "steps between evaluations; what is saved is evaluated, too")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "when to save, what to keep")
     parallel: ParallelConfig = setting(ParallelConfig(), "how devices share the work")
+    peak_tflops: float | None = setting(
+        None,
+        "peak of a device that utilisation is measured against; None: the bfloat16 peak of its "
+        "data sheet, where it is known",
+    )
     hosts: HostsConfig = setting(HostsConfig(), "which processes train together")
 
     def __post_init__(self):
         for name in ("num_steps", "log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.peak_tflops is not None and not 0 < self.peak_tflops < float("inf"):
+            raise ValueError(f"peak_tflops={self.peak_tflops} must be finite and above 0")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not in [0, 2**32)")
         if self.data.batch_size % self.optimizer.accumulate:

@@ -1,20 +1,19 @@
 """`python -m perceiver_jax.train.evaluate --workdir=DIR`: held-out metrics of a checkpoint."""
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
 from typing import Literal
 
-import jax
 from absl import flags
 
-from perceiver_jax import models
 from perceiver_jax.config import from_dict
 from perceiver_jax.train import command_line, parallel
 from perceiver_jax.train.checkpoint import Checkpoints
 from perceiver_jax.train.config import ExperimentConfig, read_card
 from perceiver_jax.train.evaluation import Evaluator
+from perceiver_jax.train.program import make_program
+from perceiver_jax.train.sharding_rules import ParallelConfig
 
 
 def evaluate(
@@ -41,13 +40,12 @@ def evaluate(
     given = {"eval_split": split, "data_dir": data_dir, "tokenizer": _own_tokenizer(workdir)}
     data = dataclasses.replace(config.data, **{k: v for k, v in given.items() if v is not None})
     config = dataclasses.replace(config, data=data)
-    structure = models.skeleton(config.model)
     # Where parameters lay in training says nothing about where they lie here.
-    mesh = parallel.make_mesh(parallel.ParallelConfig())
-    evaluator = Evaluator(config, structure, mesh)
-    everywhere = functools.partial(parallel.place, sharding=parallel.replicated(mesh))
-    like = jax.tree.map(everywhere, (structure.params, structure.stats))
-    params, stats = checkpoints.restore_model(found, like)
+    config = dataclasses.replace(config, parallel=ParallelConfig())
+    program = make_program(config, parallel.make_mesh(config.parallel))
+    evaluator = Evaluator(config, program)
+    shapes = program.shapes
+    params, stats = checkpoints.restore_model(found, (shapes.params, shapes.stats))
     checkpoints.close()
     return {"step": found} | evaluator.metrics(params, stats)
 

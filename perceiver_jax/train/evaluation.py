@@ -7,15 +7,14 @@ from typing import Any, cast
 
 import grain
 import jax
-from jax.sharding import Mesh
+import numpy as np
 
 from perceiver_jax.data import Shard
 from perceiver_jax.data.pipeline import iterate
-from perceiver_jax.params import Skeleton
 from perceiver_jax.train import parallel
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.metrics import average
-from perceiver_jax.train.step import make_evaluation_step
+from perceiver_jax.train.program import Program
 from perceiver_jax.train.tasks import Media, Task
 from perceiver_jax.typing import Batch, Params
 
@@ -25,37 +24,48 @@ class Evaluator:
 
     Args:
         config: of the run.
-        skeleton: of the model.
-        mesh: devices.
+        program: of the run.
 
     Raises:
         DatasetError: the split is not there or has no examples.
     """
 
-    def __init__(self, config: ExperimentConfig, skeleton: Skeleton, mesh: Mesh):
+    def __init__(self, config: ExperimentConfig, program: Program):
         # The last batch is padded anyway, so any size can be made to divide over the devices.
         size = parallel.round_up(config.data.eval_batch_size)
         data = dataclasses.replace(config.data, eval_batch_size=size)
         config = dataclasses.replace(config, data=data)
-        self._config, self._skeleton, self._mesh = config, skeleton, mesh
+        self._config, self._program = config, program
         self._task = cast(Task, config.task)
         self._batches = self._open(Shard(jax.process_index(), jax.process_count()))
-        self._step = jax.jit(make_evaluation_step(self._task, skeleton))
 
     def metric_names(self) -> list[str]:
         """Names of the metrics, without running the model."""
-        shapes = self._skeleton.params, self._skeleton.stats
-        return sorted(jax.eval_shape(self._step, *shapes, self._batches[0]))
+        shapes = self._program.shapes
+        step = self._program.evaluation_step
+        return sorted(jax.eval_shape(step, shapes.params, shapes.stats, self._whole_batch()))
 
     def metrics(self, params: Params, stats: Params) -> dict[str, float]:
         """Metrics over every held-out example."""
-        return average(self._step(params, stats, batch) for batch in self._one_pass())
+        return average(
+            self._program.evaluation_step(params, stats, batch) for batch in self._one_pass()
+        )
 
     def show(self, params: Params, stats: Params) -> Media:
         """Pictures and texts of the first held-out examples, the same on every process."""
         first: Any = self._open(Shard())[0]
-        model = self._skeleton.bind(params, stats)
+        model = self._program.skeleton.bind(params, stats)
         return self._task.show(model, first, self._config.data)
+
+    def _whole_batch(self) -> Batch:
+        """Shapes of a batch of all processes."""
+
+        def whole(part: np.ndarray) -> jax.ShapeDtypeStruct:
+            size = len(part) * jax.process_count()
+            return jax.ShapeDtypeStruct((size, *part.shape[1:]), part.dtype)
+
+        first: Any = self._batches[0]
+        return jax.tree.map(lambda part: whole(np.asarray(part)), dict(first))
 
     def _open(self, shard: Shard) -> grain.MapDataset:
         config = self._config
@@ -64,5 +74,5 @@ class Evaluator:
 
     def _one_pass(self) -> Iterator[Batch]:
         with contextlib.closing(iterate(self._batches)) as iterator:
-            for batch, _ in parallel.read_ahead(iterator, self._mesh):
+            for batch, _ in parallel.read_ahead(iterator, self._program.mesh):
                 yield batch

@@ -32,6 +32,7 @@ from perceiver_jax.train.config import (
     write_card,
     write_config,
 )
+from perceiver_jax.train.device_meter import DeviceMeter
 from perceiver_jax.train.evaluation import Evaluator
 from perceiver_jax.train.initialisation import inherited, initial_arrays
 from perceiver_jax.train.interruption import Interruption, Preempted
@@ -41,6 +42,7 @@ from perceiver_jax.train.program import make_program
 from perceiver_jax.train.progress import ProgressReport
 from perceiver_jax.train.stopwatch import Stopwatch
 from perceiver_jax.train.tasks import Media, Task
+from perceiver_jax.train.trace import Tracer
 from perceiver_jax.typing import Params
 
 
@@ -72,7 +74,10 @@ def _train(
     task.check(config.model, config.data)
     card, files = task.card(config.model, config.data), task.files(config.data)
     parallel.check_batch_size(
-        "data.batch_size", config.data.batch_size, config.optimizer.accumulate
+        "data.batch_size",
+        config.data.batch_size,
+        config.optimizer.accumulate,
+        tensor=config.parallel.tensor,
     )
 
     # ---- What will be compiled, and where to start: nothing large has been read or written yet --
@@ -96,7 +101,7 @@ def _train(
         seed=config.seed,
         shard=Shard(jax.process_index(), jax.process_count()),
     )
-    evaluator = Evaluator(config, program.skeleton, mesh)
+    evaluator = Evaluator(config, program)
     config.checkpoint.check(evaluator.metric_names())
     make_workdir(workdir)
 
@@ -128,7 +133,8 @@ def _train(
         f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
         f"workdir {workdir}"
     )
-    stopwatch = Stopwatch()
+    tracer = stack.enter_context(Tracer(workdir, report.line))
+    stopwatch, meter = Stopwatch(), None
     held_out: dict[str, float] = {}
     media = Media()
     before: dict[int, Any] = {}
@@ -136,8 +142,10 @@ def _train(
     for step in range(first_step + 1, config.num_steps + 1):
         with stopwatch.waiting_for_data():
             batch, position = next(data)
+        tracer.before_step()
         with jax.transfer_guard("disallow"):
             train_state, metrics = program.train_step(train_state, batch)
+        tracer.after_step(metrics)
         report.step(step)
 
         last = step == config.num_steps
@@ -149,7 +157,8 @@ def _train(
         # The device works on this step while the one before is looked at.
         now = {step: metrics}
         looked_at = before | now if logging or evaluating or terminating else before
-        values = {number: on_host(found) for number, found in looked_at.items()}
+        with stopwatch.waiting_for_devices():
+            values = {number: on_host(found) for number, found in looked_at.items()}
         for number, found in values.items():
             if not all(map(math.isfinite, found.values())):
                 save(train_state, step=step, data=position, metrics={})
@@ -161,11 +170,13 @@ def _train(
         if logging:
             row |= tagged("train", values[step])
             row |= stopwatch.lap(step - first_step, config.data.batch_size)
+            meter = meter or DeviceMeter(config, batch)
+            row |= meter.row(row["perf/steps_per_s"])
             report.metrics(step, row)
         if evaluating and not terminating:
             with stopwatch.paused():
-                held_out = evaluator.metrics(train_state.params, train_state.stats)
-                media = evaluator.show(train_state.params, train_state.stats)
+                held_out = evaluator.metrics(train_state.model_params, train_state.stats)
+                media = evaluator.show(train_state.model_params, train_state.stats)
             row |= tagged("eval", held_out)
             writer.media(step, media.images, media.texts, media.sounds)
             report.line(f"step {step:,}  held-out  {described(held_out)}")
@@ -185,8 +196,8 @@ def _train(
 
     # ---- Final evaluation: that of the last step, or anew where no step was left -------------
     if not held_out:
-        held_out = evaluator.metrics(train_state.params, train_state.stats)
-        media = evaluator.show(train_state.params, train_state.stats)
+        held_out = evaluator.metrics(train_state.model_params, train_state.stats)
+        media = evaluator.show(train_state.model_params, train_state.stats)
     checkpoints.wait()
     writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
     report.line(f"final  held-out  {described(held_out)}")

@@ -15,6 +15,7 @@ import optax
 from perceiver_jax.config import check_regex, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import matching
+from perceiver_jax.train.averaging import average_params
 from perceiver_jax.typing import Params
 
 
@@ -64,8 +65,15 @@ class OptimizerConfig:
         1, "parts that a batch is divided into; their gradients are averaged for one step"
     )
 
+    average_decay: float = setting(
+        0.0,
+        "of a running average of the parameters, which then is what is evaluated and saved as the "
+        "model, such as 0.9999; 0: none",
+    )
+
     def __post_init__(self):
         for name, valid, wanted in (
+            ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
             ("decay_steps", self.decay_steps >= 1, "1 or more"),
@@ -172,6 +180,8 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         steps.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.learning_rate_factors:
         steps.append(_scale_by_path(config.learning_rate_factors))
+    if config.average_decay:
+        steps.append(average_params(config.average_decay))
     return optax.chain(*steps) if len(steps) > 1 else optimizer
 
 

@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import matching
+from perceiver_jax.train.averaging import Average
 from perceiver_jax.train.sharding_rules import (
     AXES,
     OF_EXAMPLES,
@@ -168,7 +169,7 @@ def place(shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtyp
 
 
 def replaced(state: TrainState, arrays: Params) -> TrainState:
-    """A state with other values of some parameters and statistics, where the old ones lie."""
+    """A state with other values of some parameters, averages and statistics, where the old lie."""
 
     def renew(old: Params) -> dict[str, jax.Array]:
         return {
@@ -180,7 +181,17 @@ def replaced(state: TrainState, arrays: Params) -> TrainState:
             for path, x in old.items()
         }
 
-    return dataclasses.replace(state, params=renew(state.params), stats=renew(state.stats))
+    def renew_average(node: Any) -> Any:
+        return node._replace(average=renew(node.average)) if isinstance(node, Average) else node
+
+    return dataclasses.replace(
+        state,
+        params=renew(state.params),
+        stats=renew(state.stats),
+        opt_state=jax.tree.map(
+            renew_average, state.opt_state, is_leaf=lambda node: isinstance(node, Average)
+        ),
+    )
 
 
 def to_devices(batch: Mapping[str, Any], mesh: Mesh) -> Batch:

@@ -17,9 +17,9 @@ from perceiver_jax.train import parallel, state
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.optim import learning_rate_schedule, make_optimizer
 from perceiver_jax.train.state import TrainState
-from perceiver_jax.train.step import make_train_step
+from perceiver_jax.train.step import make_evaluation_step, make_train_step
 from perceiver_jax.train.tasks import Task
-from perceiver_jax.typing import Batch
+from perceiver_jax.typing import Batch, Model, Params, Sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Program:
         shapes: of the state; they say where their arrays lie.
         create: makes a fresh state where it lies; jitted.
         train_step: `(state, batch) → (state, metrics)`; jitted, and the state is donated.
+        evaluation_step: `(params, stats, batch) → sums`; jitted.
     """
 
     skeleton: Skeleton
@@ -43,6 +44,7 @@ class Program:
     shapes: TrainState
     create: Callable[[], TrainState]
     train_step: Any
+    evaluation_step: Any
 
 
 def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
@@ -51,7 +53,7 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
     Raises:
         UserError: nothing would be trained, or parameters cannot be divided as the config says.
     """
-    skeleton = models.skeleton(config.model)
+    task, skeleton = cast(Task, config.task), models.skeleton(config.model)
     fixed = models.fixed_parameters(config.model)
     trained = config.optimizer.trained(skeleton.params, fixed=fixed)
     optimizer = make_optimizer(config.optimizer, config.num_steps)
@@ -62,9 +64,13 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
 
     shapes = jax.eval_shape(create)
     shardings = parallel.state_shardings(shapes, mesh, config.parallel)
+
+    def bind(params: Params, stats: Params) -> Model:
+        return skeleton.bind(parallel.gathered(params, mesh, config.parallel), stats)
+
     step = make_train_step(
-        cast(Task, config.task),
-        skeleton,
+        task,
+        bind,
         optimizer,
         seed=config.seed,
         accumulate=config.optimizer.accumulate,
@@ -75,6 +81,11 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
     def train_step(train_state: TrainState, batch: Batch):
         return step(train_state, parallel.divide_inputs(batch, mesh, config.parallel))
 
+    evaluate = make_evaluation_step(task, bind)
+
+    def evaluation_step(params: Params, stats: Params, batch: Batch) -> Sums:
+        return evaluate(params, stats, parallel.divide_inputs(batch, mesh, config.parallel))
+
     return Program(
         skeleton=skeleton,
         trained=trained,
@@ -83,4 +94,5 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
         shapes=jax.tree.map(parallel.place, shapes, shardings),
         create=jax.jit(create, out_shardings=shardings),
         train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None)),
+        evaluation_step=jax.jit(evaluation_step),
     )

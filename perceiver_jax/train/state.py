@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from perceiver_jax import params
+from perceiver_jax.train.averaging import averaged
 from perceiver_jax.typing import Model, Params
 
 
@@ -29,6 +30,11 @@ class TrainState:
     params: Params
     stats: Params
     opt_state: Any
+
+    @property
+    def model_params(self) -> Params:
+        """Parameters of the model that is evaluated and saved: averages where there are any."""
+        return averaged(self.params, self.opt_state)
 
 
 def create(

@@ -17,18 +17,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_jax.params import Skeleton, flatten
+from perceiver_jax.params import flatten
 from perceiver_jax.train.state import TrainState
 from perceiver_jax.train.tasks import Task
-from perceiver_jax.typing import Batch, Key, Params, Sums
+from perceiver_jax.typing import Batch, Key, Model, Params, Sums
 
+Bind = Callable[[Params, Params], Model]
+"""`Skeleton.bind`, or what moves parameters to where they are needed before."""
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 EvaluationStep = Callable[[Params, Params, Batch], Sums]
 
 
 def make_train_step(
     task: Task,
-    skeleton: Skeleton,
+    bind: Bind,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
@@ -40,7 +42,7 @@ def make_train_step(
 
     Args:
         task: whose loss is minimised.
-        skeleton: of the model.
+        bind: makes the model of parameters and statistics.
         optimizer: of the trained parameters.
         seed: of the run.
         accumulate: parts that a batch is divided into.
@@ -56,7 +58,7 @@ def make_train_step(
         learning = {path: params[path] for path in trained or params}
 
         def loss(learning):
-            model = skeleton.bind({**params, **learning}, stats)
+            model = bind({**params, **learning}, stats)
             sums = task.loss(model, batch, key)
             return sums["loss"][0], (sums, flatten(model)[1])
 
@@ -126,10 +128,10 @@ def _accumulate(loss_and_gradients, state: TrainState, batch: Batch, key: Key, n
     return gradients, stats, jax.tree.map(lambda s: s.sum(0), sums)
 
 
-def make_evaluation_step(task: Task, skeleton: Skeleton) -> EvaluationStep:
+def make_evaluation_step(task: Task, bind: Bind) -> EvaluationStep:
     """A function `(params, stats, batch) → sums` without dropout; jit it."""
 
     def evaluation_step(params: Params, stats: Params, batch: Any) -> Sums:
-        return task.evaluate(skeleton.bind(params, stats), batch)
+        return task.evaluate(bind(params, stats), batch)
 
     return evaluation_step

@@ -13,6 +13,7 @@ from perceiver_jax.data.preprocessing import (
     central_square,
     denormalize,
     normalize,
+    normalize_bytes,
     preprocess,
     resize,
     resize_unclamped,
@@ -146,3 +147,13 @@ def test_what_is_no_picture_is_refused(picture):
 def test_numbers_for_other_channels_are_refused():
     with pytest.raises(ValueError, match="2 numbers for images of 3 channels"):
         dataclasses.replace(PLAIN, mean=(0.5, 0.5))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_bytes_are_normalised_by_a_table_to_the_same_numbers(channels):
+    images = np.random.default_rng(0).integers(0, 256, (2, 7, 9, channels), np.uint8)
+    mean, std = np.linspace(0.2, 0.6, channels), np.linspace(0.3, 0.1, channels)
+    found = normalize_bytes(images, mean, std)
+    assert found.dtype == np.float32 and found.shape == images.shape
+    for image, one in zip(images, found, strict=True):
+        np.testing.assert_array_equal(one, normalize(image, mean, std))

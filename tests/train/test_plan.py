@@ -61,7 +61,9 @@ def on_eight(on_eight_devices):
         for layout in test_plan.LAYOUTS:
             config = test_plan.tiny(layout)
             plan = make_plan(config, parallel.make_mesh(config.parallel))
-            kinds = [one.kind for one in plan.costs.collectives]
+            kinds = {}
+            for one, times in plan.costs.collectives.items():
+                kinds[one.kind] = kinds.get(one.kind, 0) + times * one.num_bytes
             own = {"divided": plan.divided, "flops": dict(plan.costs.flops), "kinds": kinds}
             plans[layout] = vars(plan) | {"costs": None} | own
         print(json.dumps(plans))
@@ -105,7 +107,9 @@ def test_fsdp_divides_what_stays_and_gathers_it_again(single, on_eight):
     assert plan["parameters"] == plan["gradients"] == 4 * sum(halved) < single.parameters
     counters = single.optimizer - 2 * single.parameters
     assert plan["optimizer"] == 2 * plan["parameters"] + counters
-    assert "all-gather" in plan["kinds"]
+    # Each parameter once; activations would be many times as much.
+    assert set(plan["kinds"]) == {"all-gather", "all-reduce"}
+    assert 0.5 * single.parameters < plan["kinds"]["all-gather"] <= single.parameters
 
 
 def test_tensor_divides_parameters_and_work(single, on_eight):

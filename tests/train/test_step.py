@@ -129,7 +129,7 @@ def test_training_updates_batch_statistics_and_evaluation_does_not(conv):
     for path, x in jax.device_get(state.stats).items():
         assert not np.array_equal(x, before.stats[path]), path
     batch = conv.batch(0) | {"mask": np.ones(8, bool)}
-    evaluate = jax.jit(make_evaluation_step(conv.config.task, conv.skeleton))
+    evaluate = jax.jit(make_evaluation_step(conv.config.task, conv.skeleton.bind))
     same_arrays(
         evaluate(state.params, state.stats, batch), evaluate(state.params, state.stats, batch)
     )
@@ -141,7 +141,7 @@ def test_training_updates_batch_statistics_and_evaluation_does_not(conv):
 
 def test_evaluation_ignores_padding_and_uses_no_dropout(lively, call):
     state = lively.fresh()
-    evaluate = jax.jit(make_evaluation_step(lively.config.task, lively.skeleton))
+    evaluate = jax.jit(make_evaluation_step(lively.config.task, lively.skeleton.bind))
     batch = lively.batch(0)
     mask = np.arange(8) < 5
     sums = evaluate(state.params, state.stats, batch | {"mask": mask})
