@@ -6,6 +6,7 @@
   events follow within a second.
 """
 
+import errno
 import io
 import json
 import os
@@ -57,6 +58,8 @@ class MetricsWriter:
         self._events = SummaryWriter(
             str(workdir / "tensorboard"),
             purge_step=first_step + 1,
+            # Whoever logs never waits for the thread that writes, which may have ended.
+            max_queue=0,
             flush_secs=1,
             write_to_disk=True,
         )
@@ -65,6 +68,7 @@ class MetricsWriter:
         """One row of metrics."""
         if not self._active:
             return
+        self._check_writing()
         row = {"step": step} | {name: float(value) for name, value in values.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -81,6 +85,7 @@ class MetricsWriter:
         """Pictures ([H, W, 3] uint8), texts and sounds (see `Media`), for TensorBoard."""
         if not self._active:
             return
+        self._check_writing()
         for name, image in images.items():
             self._events.add_image(f"eval/{name}", image, step, dataformats="HWC")
         for name, text in texts.items():
@@ -102,9 +107,28 @@ class MetricsWriter:
 
     def __exit__(self, *exc: object) -> None:
         """Flushes and closes both files."""
-        if self._active:
-            self._file.close()
+        if not self._active:
+            return
+        self._file.close()
+        if self._writes():
             self._events.close()
+        else:
+            # Nobody reads the queue any more, and the end of the process would wait for that.
+            self._event_file()._event_queue.cancel_join_thread()
+
+    def _check_writing(self) -> None:
+        """Raises an OSError where events are no longer written."""
+        if not self._writes():
+            # The thread told its own error. There is one that is likely.
+            folder = str(self.path.parent / "tensorboard")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+
+    def _writes(self) -> bool:
+        return self._event_file()._worker.is_alive()
+
+    def _event_file(self) -> Any:
+        writer: Any = self._events.file_writer
+        return writer.event_writer
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

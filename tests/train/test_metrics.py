@@ -1,5 +1,6 @@
 """Rows of metrics: averages, one row per step, whatever was killed when."""
 
+import errno
 import io
 import json
 import time
@@ -100,3 +101,22 @@ def test_a_sound_is_a_wav_file_among_the_events_and_none_changes_nothing(tmp_pat
         heard = np.frombuffer(file.readframes(4), "<i2")
     # What is too loud is cut off, not turned round.
     assert heard.tolist() == [0, 16_384, -32_767, 32_767]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_told_and_nobody_waits_for_the_thread_that_it_ended(tmp_path, monkeypatch):
+    from tensorboardX.event_file_writer import EventsWriter
+
+    def fail(self, event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with MetricsWriter(tmp_path, first_step=0) as writer:
+        writer.scalars(1, {"train/loss": 1.0})
+        monkeypatch.setattr(EventsWriter, "write_event", fail)
+        picture = np.zeros((256, 256, 3), np.uint8)
+        with pytest.raises(OSError, match="No space left on device.*tensorboard"):
+            for step in range(2, 1000):
+                writer.media(step, {"picture": picture}, {})
+                writer.scalars(step, {"train/loss": 1.0})
+                time.sleep(0.01)
+    assert read_rows(writer.path)[0] == {"step": 1, "train/loss": 1.0}
