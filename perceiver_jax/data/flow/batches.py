@@ -21,7 +21,7 @@ from perceiver_jax.data.flow.config import FlowDataConfig
 from perceiver_jax.data.flow.synthetic import ENDLESS, SyntheticPairs, noise_textures
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 
 class FlowSource(Protocol):

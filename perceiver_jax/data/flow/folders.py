@@ -15,7 +15,7 @@ import numpy as np
 
 from perceiver_jax.data.flow.files import known, read_flow, read_image
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 SPLITS = ("train", "val", "all")
 SINTEL_VAL = ("ambush_2", "ambush_6", "bamboo_2", "cave_4", "market_6", "temple_2")

@@ -13,7 +13,7 @@ import numpy as np
 
 from perceiver_jax.data.flow.files import decode_image, known
 from perceiver_jax.data.flow.photos import read_member
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 
 class Motorcycle:

@@ -20,10 +20,10 @@ import numpy as np
 
 from perceiver_jax.data.fetch_command import fetch_command
 from perceiver_jax.data.flow.files import decode_image
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.package_files import digest, installed, keep
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split
-from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.data.splits import check_split
 
 FILE = "scikit-image-0.26.0.zip"
 PROJECT = "scikit-image"

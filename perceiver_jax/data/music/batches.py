@@ -16,13 +16,13 @@ import grain
 import numpy as np
 
 from perceiver_jax.data import pipeline
+from perceiver_jax.data.folders import prepared_folder
 from perceiver_jax.data.music.augmentation import stretched, transposable, transposed
 from perceiver_jax.data.music.config import MusicDataConfig
 from perceiver_jax.data.music.performance import PAD_ID
 from perceiver_jax.data.music.pieces import open_pieces
 from perceiver_jax.data.music.prepared import PreparedPieces, prepare
 from perceiver_jax.data.pipeline import Example, Shard
-from perceiver_jax.data.text.folders import prepared_folder
 
 
 def open_events(config: MusicDataConfig, split: str) -> PreparedPieces:

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.fingerprints import fingerprint
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.music.musicxml import read_musicxml
 from perceiver_jax.data.music.performance import Note
-from perceiver_jax.data.music.pieces import held_out
 from perceiver_jax.data.package_files import check_archive, keep
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split, fingerprint
-from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.data.splits import check_split, held_out
 
 FILE = "bach.zip"
 NUM_FILES = 408

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.music.midi import read_midi, require_pretty_midi
 from perceiver_jax.data.music.performance import MusicError, Note
-from perceiver_jax.data.music.pieces import held_out
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split, fingerprint
+from perceiver_jax.data.splits import check_split, held_out
 
 _SUFFIXES = (".mid", ".midi")
 _READER_VERSION = 1

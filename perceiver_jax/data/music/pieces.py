@@ -1,6 +1,5 @@
 """Where music comes from: pieces one after the other, never all in memory."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -54,11 +53,3 @@ def open_pieces(config: MusicDataConfig, split: str) -> Pieces:
         f"no music dataset is called '{config.dataset}'; there are chorales, synthetic, "
         "'maestro:PATH', 'giantmidi:PATH' and 'files:PATH' for a folder of .mid files"
     )
-
-
-def held_out(name: str) -> bool:
-    """Whether a piece is of the test split, a tenth: by its name alone.
-
-    More pieces leave those that are there where they are.
-    """
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10 == 0

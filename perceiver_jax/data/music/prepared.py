@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.music.performance import PAD_ID, encode
 from perceiver_jax.data.music.pieces import Pieces
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import fingerprint
 from perceiver_jax.whole_files import write_whole
 
 FORMAT_VERSION = 1

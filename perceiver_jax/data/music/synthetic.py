@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.music.performance import Note
-from perceiver_jax.data.text.documents import check_split, fingerprint
+from perceiver_jax.data.splits import check_split
 
 _SCALE = (0, 2, 4, 5, 7, 9, 11)
 _BASSES = (0, 5, 7, 0)

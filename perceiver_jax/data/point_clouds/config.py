@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from perceiver_jax.config import setting
+from perceiver_jax.data.folders import prepared_folder
 from perceiver_jax.data.labelled import LabelledDataConfig
 from perceiver_jax.data.pipeline import Example
 from perceiver_jax.data.point_clouds import augmentation
@@ -14,7 +15,6 @@ from perceiver_jax.data.point_clouds.folders import find_files
 from perceiver_jax.data.point_clouds.picture import draw_cloud
 from perceiver_jax.data.point_clouds.prepared import PreparedClouds
 from perceiver_jax.data.sources import Source
-from perceiver_jax.data.text.folders import prepared_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from perceiver_jax.data.point_clouds.files import SUFFIXES
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 
 class CloudFiles(NamedTuple):

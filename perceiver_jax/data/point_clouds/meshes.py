@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.package_files import digest, keep
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.folders import datasets_folder
 
 PROJECT, ARCHIVE = "pyvista", "pyvista-0.49.1-py3-none-any.whl"
 MEMBERS = {

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.point_clouds.augmentation import normalized_rows
 from perceiver_jax.data.point_clouds.files import POINTS, read_cloud
 from perceiver_jax.data.point_clouds.folders import CloudFiles
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import fingerprint
 from perceiver_jax.whole_files import write_whole
 
 FORMAT_VERSION = 2

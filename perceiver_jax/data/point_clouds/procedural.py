@@ -15,7 +15,7 @@ from perceiver_jax.data.point_clouds.files import read_mesh
 from perceiver_jax.data.point_clouds.meshes import MEMBERS, find_mesh
 from perceiver_jax.data.point_clouds.shapes import SHAPES, Surface, deformed
 from perceiver_jax.data.point_clouds.surfaces import draw_points
-from perceiver_jax.data.text.documents import check_split
+from perceiver_jax.data.splits import check_split
 
 _SPLITS = ("train", "test")
 _NOISE = 0.02

@@ -13,11 +13,11 @@ import grain
 import numpy as np
 
 from perceiver_jax.data import pipeline
+from perceiver_jax.data.folders import prepared_folder
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.documents import open_documents
-from perceiver_jax.data.text.folders import prepared_folder
 from perceiver_jax.data.text.masking import Masking, make_masking
 from perceiver_jax.data.text.prepared import Plan, PreparedRows, prepare
 from perceiver_jax.data.text.rows import (

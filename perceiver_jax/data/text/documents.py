@@ -1,10 +1,8 @@
 """Where text comes from: documents one after the other, never all in memory."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.config import TextDataConfig
@@ -107,14 +105,3 @@ def open_documents(config: TextDataConfig, split: str, *, labels: bool = False) 
             f"(it is '{config.label_field}')"
         )
     return documents
-
-
-def check_split(split: str, known: tuple[str, ...]) -> None:
-    """Raises a DatasetError for a split that is not among the known ones."""
-    if split not in known:
-        raise DatasetError(f"no split is called '{split}'; there are {', '.join(known)}")
-
-
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 of what can be written as JSON, in hexadecimal digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.data.splits import check_split
 from perceiver_jax.data.text import readers
-from perceiver_jax.data.text.documents import Document, check_split, fingerprint
+from perceiver_jax.data.text.documents import Document
 
 _SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
 """Where they start and stop, in percent of the bytes."""

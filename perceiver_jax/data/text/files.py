@@ -18,10 +18,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text import readers
 from perceiver_jax.data.text.config import TextDataConfig
-from perceiver_jax.data.text.documents import Document, fingerprint
+from perceiver_jax.data.text.documents import Document
 from perceiver_jax.data.text.file_splits import Split, find_files, of_split
 from perceiver_jax.data.text.readers import Record
 

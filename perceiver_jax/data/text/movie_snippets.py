@@ -22,10 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.fingerprints import fingerprint
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.package_files import check_archive, keep
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import Document, check_split, fingerprint
-from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.data.splits import check_split
+from perceiver_jax.data.text.documents import Document
 
 FILE = "movieReviewSnippets_GroundTruth.txt"
 PROJECT, ARCHIVE = "vadersentiment", "vaderSentiment-3.3.2.tar.gz"

@@ -21,8 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import Document, Documents, fingerprint
+from perceiver_jax.data.text.documents import Document, Documents
 from perceiver_jax.data.text.layouts import LAYOUTS, EncodedDocument, TokenKind
 from perceiver_jax.data.text.tokenizers import Tokenizer
 

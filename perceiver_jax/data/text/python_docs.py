@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perceiver_jax.data.text.documents import Document, check_split, fingerprint
+from perceiver_jax.data.fingerprints import fingerprint
+from perceiver_jax.data.splits import check_split
+from perceiver_jax.data.text.documents import Document
 
 
 class PythonDocs:

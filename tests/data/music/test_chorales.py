@@ -9,7 +9,7 @@ import pytest
 from perceiver_jax.data import DatasetError
 from perceiver_jax.data.music import chorales, encode
 from perceiver_jax.data.music.chorales import Chorales, main, path_of, prepare
-from perceiver_jax.data.music.pieces import held_out
+from perceiver_jax.data.splits import held_out
 
 SCORE = """<score-partwise><part><measure><attributes><divisions>1</divisions></attributes>
 <note><pitch><step>C</step><octave>{}</octave></pitch><duration>1</duration></note>

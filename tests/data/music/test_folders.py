@@ -6,7 +6,7 @@ import pytest
 
 from perceiver_jax.data import DatasetError
 from perceiver_jax.data.music import folders
-from perceiver_jax.data.music.pieces import held_out
+from perceiver_jax.data.splits import held_out
 
 MAESTRO = {
     "2004/a.midi": "train",

