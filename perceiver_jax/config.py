@@ -198,6 +198,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return value
         if option is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
+        if option is bool and value in ("True", "False"):  # a text on the command line elsewhere
+            return value == "True"
         if origin is tuple and isinstance(value, list | tuple):
             return _convert_tuple(typing.get_args(option), value, hint, where)
         if isinstance(option, type) and isinstance(value, option):

@@ -29,6 +29,8 @@ from perceiver_jax.train.state import TrainState
 from perceiver_jax.typing import Params
 
 ITEMS = ("model", "optimizer", "data", "config")
+OF_A_MODEL = ("model", "config")
+"""Items that are read where nothing is trained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,14 @@ def newest(workdir: Path) -> Newest | None:
     Raises:
         UserError: there are checkpoints, and all are damaged; or the newest is of another version.
     """
-    if not (workdir / "checkpoints").is_dir():
+    # Process 0 decides: others may look when it has begun to write already.
+    if not hosts.from_first((workdir / "checkpoints").is_dir()):
         return None
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(
+            f"process {jax.process_index()} does not see the checkpoints that process 0 sees in "
+            f"{workdir}; choose a --workdir on a file system that all hosts share"
+        )
     checkpoints = Checkpoints(workdir)
     try:
         step = checkpoints.newest_whole()
@@ -140,15 +148,15 @@ class Checkpoints:
             return step if step >= 0 else None
         described = "; ".join(f"{step}: {what}" for step, what in damaged.items())
         raise UserError(
-            f"every checkpoint in {self.directory} is damaged ({described}): bring back a copy, or "
-            "choose another --workdir to start anew"
+            f"every checkpoint in {self.directory} is damaged ({described or 'says process 0'}): "
+            "bring back a copy, or choose another --workdir to start anew"
         )
 
     def _first_whole(self) -> tuple[int | None, dict[int, str]]:
         """The newest undamaged checkpoint, and what is wrong with newer ones."""
         damaged = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            what = checkpoint_digests.damage(self.directory / str(step))
+            what = checkpoint_digests.damage(self.directory / str(step), ITEMS)
             if what is None:
                 return step, damaged
             damaged[step] = what
@@ -164,7 +172,7 @@ class Checkpoints:
         """That checkpoint's step, the newest one's for None, or the best one's.
 
         Raises:
-            UserError: it is not there, or damaged.
+            UserError: it is not there, or its model is damaged.
         """
         steps = sorted(self._manager.all_steps())
         if not steps:
@@ -175,12 +183,11 @@ class Checkpoints:
         if step is not None and step != "best" and step not in steps:
             raise UserError(f"there is no checkpoint {step} in {self.directory}; there are {steps}")
         found = self._best(steps) if step == "best" else steps[-1] if step is None else step
-        what = checkpoint_digests.damage(self.directory / str(found))
+        what = checkpoint_digests.damage(self.directory / str(found), OF_A_MODEL)
         if what is not None:
-            raise UserError(
-                f"checkpoint {found} in {self.directory} is damaged: {what}; choose another step, "
-                f"there are {steps}"
-            )
+            others = ", ".join(str(step) for step in steps if step != found)
+            remedy = f"choose another step, there are {others}" if others else "bring back a copy"
+            raise UserError(f"checkpoint {found} in {self.directory} is damaged: {what}; {remedy}")
         return found
 
     def _best(self, steps: list[int]) -> int:

@@ -6,6 +6,7 @@ from before there were digests, is taken for whole.
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 FILE = "digests.json"
@@ -24,8 +25,13 @@ def write(folder: Path) -> None:
     (folder / FILE).write_text(json.dumps({"sha256": digests}, indent=1))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, in words; None if nothing is, or none knows."""
+def damage(folder: Path, items: Collection[str]) -> str | None:
+    """What is wrong with the files of a checkpoint, in words; None if nothing is, or none knows.
+
+    Args:
+        folder: of the checkpoint.
+        items: whose files are looked at, named after their subfolders.
+    """
     if not (folder / FILE).is_file():
         return None
     try:
@@ -33,6 +39,8 @@ def damage(folder: Path) -> str | None:
     except (ValueError, TypeError, KeyError):
         return f"{FILE} cannot be read"
     for name, digest in digests.items():
+        if Path(name).parts[0] not in items:
+            continue
         if not (folder / name).is_file():
             return f"{name} is missing"
         if _digest(folder / name) != digest:

@@ -87,30 +87,29 @@ def join(config: HostsConfig) -> None:
         ) from error
 
 
-class AnyProcess:
-    """Whether something is so on any process, as all of them learn at the same step.
+class Greatest:
+    """The greatest of the numbers that processes have, as all of them learn at the same step.
 
-    With several processes the answer is that of the call before: the devices work it out behind
-    one step, and the host looks at it during the next, so that nobody waits.
+    With several processes the answer is that of the call before, at first 0: the devices work it
+    out behind one step, and the host looks at it during the next, so that nobody waits.
 
     Args:
         mesh: of the devices of all processes.
     """
 
     def __init__(self, mesh: Mesh):
-        self._flag_of_each_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._one_of_each_device = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._max = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
         self._before: jax.Array | None = None
 
-    def __call__(self, here: bool) -> bool:
+    def __call__(self, here: int) -> int:
         """Call it on all processes equally often."""
         if jax.process_count() == 1:
             return here
-        flags = np.full(jax.local_device_count(), here)
-        spread = jax.make_array_from_process_local_data(self._flag_of_each_device, flags)
-        answer = self._any(spread)
-        before, self._before = self._before, answer
-        return before is not None and bool(before)
+        numbers = np.full(jax.local_device_count(), here, np.int32)
+        spread = jax.make_array_from_process_local_data(self._one_of_each_device, numbers)
+        before, self._before = self._before, self._max(spread)
+        return 0 if before is None else int(before)
 
 
 def gathered(value: Any) -> Sequence[Any]:

@@ -4,6 +4,7 @@
   kill: then the run is saved first.
 """
 
+import enum
 import os
 import signal
 import threading
@@ -12,6 +13,14 @@ from typing import Any
 
 NOTICE = b"\nstopping after this step; press Ctrl-C again to stop at once\n"
 SAVING = b"\nSIGTERM: saving after this step\n"
+
+
+class Request(enum.IntEnum):
+    """What a run is asked to do; of several processes, the greatest counts."""
+
+    GO_ON = 0
+    STOP = 1
+    SAVE = 2
 
 
 class Preempted(SystemExit):
@@ -33,12 +42,11 @@ class Interruption:
     which alone can handle signals, nothing changes.
 
     Attributes:
-        terminating: SIGTERM has come to this process.
+        request: what this process was asked to do.
     """
 
     def __init__(self):
-        self.terminating = False
-        self._asked = False
+        self.request = Request.GO_ON
         self._before: dict[int, Any] = {}
 
     def __enter__(self):
@@ -51,11 +59,6 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raises `KeyboardInterrupt` if Ctrl-C was pressed."""
-        if self._asked:
-            raise KeyboardInterrupt
-
     def _handle(self, number: int, default: Any, handler: Any) -> None:
         if signal.getsignal(number) is default:
             self._before[number] = signal.signal(number, handler)
@@ -63,11 +66,11 @@ class Interruption:
     # `print` is not safe in handlers: the signal may have come in the middle of one.
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self.request != Request.GO_ON:
             os._exit(128 + number)
-        self._asked = True
+        self.request = Request.STOP
         os.write(2, NOTICE)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self.terminating = True
+        self.request = Request.SAVE
         os.write(2, SAVING)

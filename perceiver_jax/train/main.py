@@ -35,7 +35,7 @@ from perceiver_jax.train.config import (
 from perceiver_jax.train.device_meter import DeviceMeter
 from perceiver_jax.train.evaluation import Evaluator
 from perceiver_jax.train.initialisation import inherited, initial_arrays
-from perceiver_jax.train.interruption import Interruption, Preempted
+from perceiver_jax.train.interruption import Interruption, Preempted, Request
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.plots import plot_curves, save_picture
 from perceiver_jax.train.program import make_program
@@ -73,15 +73,15 @@ def _train(
     task = cast(Task, config.task)
     task.check(config.model, config.data)
     card, files = task.card(config.model, config.data), task.files(config.data)
+
+    # ---- What will be compiled, and where to start: nothing large has been read or written yet --
+    mesh = parallel.make_mesh(config.parallel)
     parallel.check_batch_size(
         "data.batch_size",
         config.data.batch_size,
         config.optimizer.accumulate,
         tensor=config.parallel.tensor,
     )
-
-    # ---- What will be compiled, and where to start: nothing large has been read or written yet --
-    mesh = parallel.make_mesh(config.parallel)
     program = make_program(config, mesh)
     earlier = newest(workdir)
     initial: Params = {}
@@ -125,7 +125,7 @@ def _train(
 
     # ---- Loop -----------------------------------------------------------------------------------
     interruption = stack.enter_context(Interruption())
-    anywhere = hosts.AnyProcess(mesh)
+    greatest = hosts.Greatest(mesh)
     writer = stack.enter_context(MetricsWriter(workdir, first_step=first_step))
     report = stack.enter_context(ProgressReport(config.num_steps, first_step))
     report.line(
@@ -152,7 +152,9 @@ def _train(
         logging = step % config.log_every == 0 or last
         saving = step % config.checkpoint.every == 0 or last
         evaluating = step % config.eval_every == 0 or saving
-        terminating = anywhere(interruption.terminating)
+        with stopwatch.waiting_for_devices():
+            request = greatest(interruption.request)
+        terminating = request == Request.SAVE
 
         # The device works on this step while the one before is looked at.
         now = {step: metrics}
@@ -170,7 +172,8 @@ def _train(
         if logging:
             row |= tagged("train", values[step])
             row |= stopwatch.lap(step - first_step, config.data.batch_size)
-            meter = meter or DeviceMeter(config, batch)
+            with stopwatch.paused():
+                meter = meter or DeviceMeter(config, batch)
             row |= meter.row(row["perf/steps_per_s"])
             report.metrics(step, row)
         if evaluating and not terminating:
@@ -192,7 +195,8 @@ def _train(
         if saving:
             with stopwatch.paused():
                 save(train_state, step=step, data=position, metrics=held_out)
-        interruption.check()
+        if request == Request.STOP:
+            raise KeyboardInterrupt
 
     # ---- Final evaluation: that of the last step, or anew where no step was left -------------
     if not held_out:

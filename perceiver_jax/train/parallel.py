@@ -48,7 +48,8 @@ def make_mesh(config: ParallelConfig) -> Mesh:
     if local % config.tensor:
         raise UserError(
             f"parallel.tensor={config.tensor} does not divide the {local} devices of a process, "
-            "and each process reads examples of its own; choose a divisor"
+            "and each process reads examples of its own; choose a divisor, or start fewer "
+            "processes with more devices each"
         )
     shape = (count // config.fsdp // config.tensor, config.fsdp, config.tensor)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -75,8 +76,6 @@ def gathered(params: Params, mesh: Mesh, config: ParallelConfig) -> Params:
     Left to itself, the compiler would move activations instead, which are hundreds of times as
     large. Gradients come back divided like the parameters.
     """
-    if config.fsdp == 1:
-        return params
     divided = parameter_shardings(params, mesh, config)
 
     def gather(path: str, x: Any) -> Any:

@@ -71,6 +71,8 @@ class ParallelConfig:
         for name in ("fsdp", "tensor"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.min_fsdp_mib < 0:
+            raise ValueError(f"min_fsdp_mib={self.min_fsdp_mib} must be 0 or more")
         for pattern, axes in self.rules:
             check_regex(pattern, "rules")
             unknown = [axis for axis in axes if axis is not None and axis not in AXES]

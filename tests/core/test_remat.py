@@ -65,7 +65,7 @@ def test_more_recomputation_takes_less_memory(tiny_encoder, random_model, make):
 
 @pytest.mark.parametrize("cls, fields", [(EncoderConfig, {}), (CausalSequenceConfig, CAUSAL)])
 def test_configs_of_old_say_yes_or_no(cls, fields):
-    for saved, policy in ((False, "none"), (True, "full"), ("dots", "dots")):
+    for saved, policy in ((False, "none"), (True, "full"), ("True", "full"), ("dots", "dots")):
         config = from_dict(cls, {**fields, "remat": saved})
         assert to_dict(config)["remat"] == policy
         assert config == cls(**fields, remat=policy)

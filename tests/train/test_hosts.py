@@ -59,8 +59,8 @@ def test_no_cluster_to_be_found_is_an_error_that_says_what_to_give(run_python):
 
 
 def test_one_process_is_told_what_it_says_itself_and_gathers_what_it_has():
-    anywhere = hosts.AnyProcess(parallel.make_mesh(ParallelConfig()))
-    assert [anywhere(here) for here in (False, True, False)] == [False, True, False]
+    greatest = hosts.Greatest(parallel.make_mesh(ParallelConfig()))
+    assert [greatest(here) for here in (0, 2, 1)] == [0, 2, 1]
     assert hosts.gathered({"next": 3}) == [{"next": 3}]
     assert hosts.from_first(7) == 7
 
@@ -82,10 +82,22 @@ def get_config():
     return to_config_dict(config())
 
 
-class Pair:
-    """Two processes with two devices each that train together."""
+COMMAND = """
+import runpy, sys, time
+from perceiver_jax.train import checkpoint
 
-    def __init__(self, workdir, logs):
+newest, seconds = checkpoint.newest, float(sys.argv.pop(1))
+checkpoint.newest = lambda workdir: (time.sleep(seconds), newest(workdir))[1]
+runpy.run_module("perceiver_jax.train.main", run_name="__main__", alter_sys=True)
+"""
+"""The training command, which looks for checkpoints so many seconds late."""
+
+
+class Pair:
+    """Two processes with two devices each that train together, the second `late` by seconds."""
+
+    def __init__(self, workdir, logs, late=0):
+        self.late = (0, late)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -95,7 +107,7 @@ class Pair:
 
     def _start(self, index, workdir, port, flags):
         command = [
-            *(sys.executable, "-m", "perceiver_jax.train.main"),
+            *(sys.executable, "-c", COMMAND, str(self.late[index])),
             *("--config=tests/train/test_hosts.py", f"--workdir={workdir}"),
             f"--config.hosts.coordinator=127.0.0.1:{port}",
             *("--config.hosts.num_processes=2", f"--config.hosts.process_id={index}"),
@@ -151,6 +163,15 @@ def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     train(config(), workdir)
     return workdir
+
+
+def test_ctrl_c_in_one_of_two_ends_both_also_where_one_came_late(tmp_path):
+    # The first would have made the folder of checkpoints before the second looks for it.
+    pair = Pair(tmp_path / "run", tmp_path, late=4)
+    pair.signal_second_at(3, signal.SIGINT)
+    output, codes = pair.ended()
+    assert codes == (130, 130), output + pair.errors()
+    assert newest(tmp_path / "run") < STEPS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from perceiver_jax.train.interruption import Interruption, Preempted
+from perceiver_jax.train.interruption import Interruption, Preempted, Request
 from tests.conftest import ROOT
 
 
@@ -26,12 +26,11 @@ def press():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_first_press_raises_only_where_it_is_asked_for(capfd):
+def test_the_first_press_asks_and_raises_nothing(capfd):
     with Interruption() as interruption:
-        interruption.check()
+        assert interruption.request == Request.GO_ON
         press()
-        with pytest.raises(KeyboardInterrupt):
-            interruption.check()
+        assert interruption.request == Request.STOP
     assert "press Ctrl-C again" in capfd.readouterr().err
 
 
@@ -62,7 +61,7 @@ def test_an_ignored_signal_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Interruption() as interruption:
         press()
-        interruption.check()
+        assert interruption.request == Request.GO_ON
 
 
 def test_outside_the_main_thread_nothing_changes():
@@ -78,12 +77,11 @@ def test_outside_the_main_thread_nothing_changes():
     assert seen == [signal.default_int_handler]
 
 
-def test_termination_is_noted_and_raises_nothing(capfd):
+def test_termination_asks_for_more_than_a_press_and_raises_nothing(capfd):
     with Interruption() as interruption:
-        assert not interruption.terminating
+        press()
         os.kill(os.getpid(), signal.SIGTERM)
-        interruption.check()
-        assert interruption.terminating
+        assert interruption.request == Request.SAVE == max(Request)
     assert "SIGTERM: saving after this step" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -93,7 +91,7 @@ def test_a_handler_of_others_for_termination_stays():
     signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert (seen, interruption.terminating) == ([signal.SIGTERM], False)
+        assert (seen, interruption.request) == ([signal.SIGTERM], Request.GO_ON)
 
 
 def test_a_preempted_run_ends_with_the_exit_code_for_temporary_failures():

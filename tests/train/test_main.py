@@ -25,6 +25,7 @@ from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.evaluate import evaluate
 from perceiver_jax.train.main import train
 from perceiver_jax.train.metrics import read_rows
+from perceiver_jax.train.sharding_rules import ParallelConfig
 from tests.conftest import ROOT
 from tests.train.tensorboard_files import events, scalars
 from tests.train.tiny_runs import Run, experiment
@@ -163,6 +164,7 @@ def test_rows_hold_the_documented_metrics(whole):
         names = {"train/loss", "train/accuracy", "optim/learning_rate", "optim/gradient_norm"}
         names |= {"optim/update_norm", "optim/parameter_norm", "perf/steps_per_s"}
         names |= {"perf/examples_per_s", "perf/data_wait_fraction", "step"}
+        names |= {"perf/device_wait_fraction", "perf/host_fraction", "perf/pauses_s"}
         if row["step"] % EVERY == 0:
             names |= {"eval/loss", "eval/accuracy"}
         assert set(row) == names
@@ -404,6 +406,12 @@ def test_a_wrong_name_of_the_best_metric_is_refused_before_the_run(tmp_path):
     with pytest.raises(UserError, match=message):
         train(experiment(checkpoint=checkpoint), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_more_devices_to_an_example_than_there_are_are_refused(tmp_path):
+    message = "parallel.fsdp=1 times parallel.tensor=2 does not divide the 1 devices"
+    with pytest.raises(UserError, match=message):
+        train(experiment(parallel=ParallelConfig(tensor=2)), tmp_path / "run")
 
 
 def test_a_dataset_that_is_not_there_leaves_no_workdir(tmp_path):

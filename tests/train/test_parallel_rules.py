@@ -223,3 +223,8 @@ def test_inputs_that_cannot_be_divided_are_named():
         batch_specs(BATCH, ParallelConfig(tensor=5, tensor_divides="inputs"))
     with pytest.raises(UserError, match="along axis None"):
         batch_specs({"label": np.zeros(4)}, ParallelConfig(tensor=2, tensor_divides="inputs"))
+
+
+def test_a_negative_least_size_is_refused():
+    with pytest.raises(ValueError, match="min_fsdp_mib=-1 must be 0 or more"):
+        ParallelConfig(min_fsdp_mib=-1)
