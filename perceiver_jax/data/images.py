@@ -18,7 +18,7 @@ import numpy as np
 from perceiver_jax.card import ImagePreprocessing
 from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.data import pipeline, sources
-from perceiver_jax.data.mixing import Mixing, mix, mixed_target
+from perceiver_jax.data.mixing import Mixing, mix, mixed_target, way_of
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.preprocessing import (
     central_square,
@@ -77,7 +77,7 @@ class ImageDataConfig:
     mixing: Mixing = setting(
         "none",
         "how training mixes an image and its label with another's: 'mixup', 'cutmix', or "
-        "'mixup_cutmix', one of the two by chance",
+        "'mixup_cutmix', each in half of a batch",
     )
     mixup_alpha: float = setting(
         0.2, "MixUp draws shares from Beta(alpha, alpha): small keeps images apart, 1 is uniform"
@@ -151,6 +151,7 @@ def image_batches(
             batch_size=config.batch_size,
             seed=seed,
             shard=shard,
+            numbered=config.mixing == "mixup_cutmix",
         )
         return batches.map(functools.partial(_finished, config))
     return pipeline.evaluation_batches(
@@ -178,7 +179,8 @@ class _TrainingTransform:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         image, label = self._augment(example["image"], rng), np.int32(example["label"])
-        if self.config.mixing == "none":
+        way = way_of(self.config.mixing, example.get(pipeline.ROW, 0), self.config.batch_size)
+        if way is None:
             # Bytes are normalised when they are a batch, which costs less.
             image = image if image.dtype == np.uint8 else self._normalized(image)
             return {"image": image, "label": label}
@@ -187,7 +189,7 @@ class _TrainingTransform:
         image, share = mix(
             image,
             self._normalized(self._augment(other["image"], rng)),
-            self.config.mixing,
+            way,
             mixup_alpha=self.config.mixup_alpha,
             rng=rng,
         )

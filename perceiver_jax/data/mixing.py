@@ -12,12 +12,22 @@ from typing import Literal
 import numpy as np
 
 Mixing = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+Way = Literal["mixup", "cutmix"]
+
+
+def way_of(mixing: Mixing, row: int, batch_size: int) -> Way | None:
+    """How a row of a batch is mixed; "mixup_cutmix" is MixUp in the first half, CutMix after it."""
+    if mixing == "none":
+        return None
+    if mixing == "mixup_cutmix":
+        return "mixup" if 2 * row < batch_size else "cutmix"
+    return mixing
 
 
 def mix(
     first: np.ndarray,
     second: np.ndarray,
-    mixing: Mixing,
+    way: Way,
     *,
     mixup_alpha: float,
     rng: np.random.Generator,
@@ -27,20 +37,14 @@ def mix(
     Args:
         first: [H, W, c] float.
         second: the same.
-        mixing: "mixup_cutmix" draws one of the two.
+        way: which of the two.
         mixup_alpha: the share of MixUp is drawn from Beta(alpha, alpha).
         rng: draws.
 
     Returns:
         The image [H, W, c], and the first's share in it, in [0, 1].
-
-    Differs: from the reference, where "mixup_cutmix" is MixUp in exactly half of a batch.
     """
-    if mixing == "mixup_cutmix":
-        mixing = "mixup" if rng.random() < 0.5 else "cutmix"
-    if mixing == "none":
-        return first, 1.0
-    if mixing == "mixup":
+    if way == "mixup":
         share = rng.beta(mixup_alpha, mixup_alpha)
         return share * first + (1 - share) * second, share
     height, width = first.shape[:2]

@@ -16,6 +16,7 @@ from perceiver_jax.data.sources import Source
 from perceiver_jax.errors import UserError
 
 Example = Mapping[str, Any]
+ROW = "row"
 Batches = grain.MapDataset | grain.IterDataset
 """By position; or, of what is too large for that, one after the other."""
 
@@ -49,6 +50,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     shard: Shard,
+    numbered: bool = False,
 ) -> grain.MapDataset:
     """Endless shuffled batches by position.
 
@@ -58,6 +60,8 @@ def training_batches(
         batch_size: over all processes.
         seed: of order and transforms.
         shard: which part this process reads.
+        numbered: whether the transform is told the example's place in the batch of all processes,
+            as `ROW`.
 
     Returns:
         Batches `{name: [batch, ...]}`.
@@ -70,14 +74,15 @@ def training_batches(
             f"the training split has {len(source)} examples, fewer than one batch of {batch_size}; "
             "lower --config.data.batch_size"
         )
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None)
+    if numbered:
+        examples = examples.map_with_index(lambda i, example: {**example, ROW: i % batch_size})
     return (
-        grain.MapDataset.source(source)
-        .seed(seed)
-        .shuffle()
-        .repeat(None)
+        examples
         # Before the division, so that rows draw the same numbers whatever the processes.
-        .random_map(transform)[shard.index :: shard.count]
-        .batch(shard.batch_size(batch_size), drop_remainder=True)
+        .random_map(transform)[shard.index :: shard.count].batch(
+            shard.batch_size(batch_size), drop_remainder=True
+        )
     )
 
 

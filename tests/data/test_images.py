@@ -230,6 +230,13 @@ def test_targets_of_mixed_images_are_their_shares(ramps, mixing):
     assert len(others) > 8 and (target.argmax(-1) != label).any()
 
 
+def test_the_first_half_of_a_batch_fades_and_the_second_is_cut(ramps):
+    image = batch(ramps, mixing="mixup_cutmix", mixup_alpha=5.0)["image"]
+    # Ramps are alike but for their level: where there is no edge, nothing was cut.
+    edges = np.abs(np.diff(image[..., 0], axis=1)).max((1, 2)) > 1e-3
+    assert not edges[:12].any() and edges[12:].sum() >= 4
+
+
 def test_partners_are_drawn_from_all_examples(monkeypatch):
     class Numbers(Ramps):
         class_names = tuple(map(str, range(24)))
