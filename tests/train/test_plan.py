@@ -108,8 +108,11 @@ def test_fsdp_divides_what_stays_and_gathers_it_again(single, on_eight):
     counters = single.optimizer - 2 * single.parameters
     assert plan["optimizer"] == 2 * plan["parameters"] + counters
     # Each parameter once; activations would be many times as much.
-    assert set(plan["kinds"]) == {"all-gather", "all-reduce"}
-    assert 0.5 * single.parameters < plan["kinds"]["all-gather"] <= single.parameters
+    kinds = plan["kinds"]
+    assert 0.5 * single.parameters < kinds["all-gather"] <= single.parameters
+    # The compiler may exchange the gradient of the few queries otherwise: some bytes.
+    others = kinds.keys() - {"all-gather", "all-reduce"}
+    assert sum(kinds[kind] for kind in others) < 0.01 * single.parameters
 
 
 def test_tensor_divides_parameters_and_work(single, on_eight):
