@@ -8,6 +8,7 @@ from perceiver_jax.adapters.audio import (
 )
 from perceiver_jax.adapters.base import InputAdapter, ModalityConfig, OutputAdapter
 from perceiver_jax.adapters.classification import ClassificationOutputAdapter
+from perceiver_jax.adapters.coordinates import CoordinateQueryAdapter
 from perceiver_jax.adapters.image import (
     ConvImageInputAdapter,
     ImageInputAdapter,
@@ -36,6 +37,7 @@ __all__ = [
     "ArrayInputAdapter",
     "ClassificationOutputAdapter",
     "ConvImageInputAdapter",
+    "CoordinateQueryAdapter",
     "GivenQueriesOutputAdapter",
     "ImageInputAdapter",
     "InputAdapter",

@@ -5,74 +5,31 @@
   and stand for all heads together: a head has `num_qk_channels / num_heads`.
 - Operands of batch size 1 (learned latents and queries) stay that size until they meet a batch.
 - Masks are True where attention may go.
+- Several heads of queries may share one head of keys and values (grouped-query attention).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
 from perceiver_jax.core import folded, structured
+from perceiver_jax.core.attention_config import AttentionConfig, check_heads
 from perceiver_jax.core.blockwise import attend_blockwise, worthwhile
-from perceiver_jax.core.dense import MaskedRows, attend
+from perceiver_jax.core.dense import attend
 from perceiver_jax.core.folded import attend_folded
 from perceiver_jax.core.fused import attend_fused, cuda_capability, fused_possible
-from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
+from perceiver_jax.core.linear import linear, make_norm
 from perceiver_jax.core.position import Rotation
 from perceiver_jax.core.structured import Norm, attend_from_tokens, attend_to_tokens
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionConfig:
-    """What the reference implementations vary in an attention and its residual branch.
-
-    Attributes:
-        num_heads: heads H; divides both channel numbers.
-        num_qk_channels: query and key channels of all heads; None: the queries' channels.
-        num_v_channels: value channels of all heads; None: `num_qk_channels`.
-        num_output_channels: channels of the result; None: the queries' channels.
-        q_bias: whether the query projection has a bias.
-        k_bias: whether the key projection has a bias.
-        v_bias: whether the value projection has a bias.
-        out_bias: whether the output projection has a bias.
-        q_norm: whether the queries (in self-attention: the inputs) are layer-normalised first.
-        kv_norm: whether the inputs of a cross-attention are layer-normalised first.
-        layer_norm_epsilon: added to the variance in those norms.
-        residual: whether the un-normalised queries are added to the result.
-        dropout: dropout rate of attention weights.
-        residual_dropout: dropout rate of the result before it is added to the queries.
-        masked_rows: what a query gets that may attend to nothing: "zero" (DeepMind) or "uniform"
-            attention over all keys, masked ones included (the PyTorch libraries).
-        init: initial values of the projections.
-        compute_dtype: type in which the projections and products are computed.
-        implementation: "plain" computes by the definition with automatic gradients; "auto" whatever
-            is fastest of the forms that are exact.
-    """
-
-    num_heads: int = 8
-    num_qk_channels: int | None = None
-    num_v_channels: int | None = None
-    num_output_channels: int | None = None
-    q_bias: bool = True
-    k_bias: bool = True
-    v_bias: bool = True
-    out_bias: bool = True
-    q_norm: bool = True
-    kv_norm: bool = True
-    layer_norm_epsilon: float = 1e-5
-    residual: bool = True
-    dropout: float = 0.0
-    residual_dropout: float = 0.0
-    masked_rows: MaskedRows = "zero"
-    init: InitConfig = InitConfig()
-    compute_dtype: ComputeDtype = "float32"
-    implementation: Implementation = "auto"
 
 
 def fastest_form(q: Array, k: Array, v: Array) -> Callable[..., Array]:
@@ -91,7 +48,13 @@ def fastest_form(q: Array, k: Array, v: Array) -> Callable[..., Array]:
     return attend_blockwise if worthwhile(q, k) else attend
 
 
-class Asked(NamedTuple):
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("keys", "values"),
+    meta_fields=("projected",),
+)
+@dataclasses.dataclass(frozen=True)
+class Asked:
     """Inputs made ready to be asked by many queries.
 
     Attributes:
@@ -116,9 +79,12 @@ class MultiHeadAttention(nnx.Module):
         rngs: where initial values come from.
 
     Raises:
-        ValueError: the heads do not divide the query/key or value channels.
+        ValueError: the heads do not divide the query/key or value channels, or the heads of keys
+            and values do not divide the heads, or fewer channels than are to be turned.
 
-    Source: Perceiver §3.2; deepmind `perceiver.Attention`, krasserm `MultiHeadAttention`.
+    Source: Perceiver §3.2; deepmind `perceiver.Attention`, krasserm `MultiHeadAttention`;
+    transformers `Idefics2PerceiverAttention` (fewer heads of keys), `IdeficsPerceiverAttention`
+    (normed heads).
     """
 
     def __init__(
@@ -132,16 +98,9 @@ class MultiHeadAttention(nnx.Module):
         num_qk_channels = config.num_qk_channels or num_query_channels
         num_v_channels = config.num_v_channels or num_qk_channels
         num_output_channels = config.num_output_channels or num_query_channels
-        for name, channels in (
-            ("num_qk_channels", num_qk_channels),
-            ("num_v_channels", num_v_channels),
-        ):
-            if channels % config.num_heads:
-                raise ValueError(
-                    f"{name}={channels} cannot be split over num_heads={config.num_heads}; choose "
-                    f"a number of heads that divides it, or set {name} to a multiple of the heads"
-                )
+        check_heads(config, num_qk_channels=num_qk_channels, num_v_channels=num_v_channels)
         self.config = config
+        self.num_kv_heads = config.num_kv_heads or config.num_heads
 
         def projection(num_in, num_out, bias):
             return linear(
@@ -155,9 +114,20 @@ class MultiHeadAttention(nnx.Module):
             )
 
         self.query = projection(num_query_channels, num_qk_channels, config.q_bias)
-        self.key = projection(num_input_channels, num_qk_channels, config.k_bias)
-        self.value = projection(num_input_channels, num_v_channels, config.v_bias)
+        share = config.num_heads // self.num_kv_heads
+        self.key = projection(num_input_channels, num_qk_channels // share, config.k_bias)
+        self.value = projection(num_input_channels, num_v_channels // share, config.v_bias)
         self.output = projection(num_v_channels, num_output_channels, config.out_bias)
+        if config.qk_norm:
+            self.query_norm, self.key_norm = (
+                make_norm(
+                    config.norm,
+                    num_qk_channels // config.num_heads,
+                    epsilon=config.layer_norm_epsilon,
+                    rngs=rngs,
+                )
+                for _ in range(2)
+            )
 
     def __call__(
         self,
@@ -183,7 +153,7 @@ class MultiHeadAttention(nnx.Module):
             causal: see `dense.attend`.
             inverted: see `dense.attend`.
             rotation: turns the keys, and the queries, which stand at the last positions where it
-                does not say otherwise.
+                does not say otherwise; values and results where it says so.
             key: random key for dropout; None means inference.
             tape: records the attention weights.
 
@@ -206,27 +176,40 @@ class MultiHeadAttention(nnx.Module):
                 key=key,
                 tape=tape,
             )
-        return self._output(attended, query_mask)
+        return self._output(self._turned_back(attended, rotation), query_mask)
 
     def queries(self, x: Array, rotation: Rotation | None = None) -> Array:
         """[B or 1, N, D] → [B or 1, N, H, K] queries, turned."""
         q = self._heads(self.query(x))
+        if self.config.qk_norm:
+            q = self.query_norm(q)
         return q if rotation is None else rotation.of_queries(q.shape[1])(q)
 
     def keys_values(self, inputs: Array, rotation: Rotation | None = None) -> tuple[Array, Array]:
-        """[B or 1, M, C] inputs → [B or 1, M, H, K] keys, turned, and [B or 1, M, H, V] values."""
-        k = self._heads(self.key(inputs))
-        return k if rotation is None else rotation(k), self._heads(self.value(inputs))
+        """[B or 1, M, C] inputs → [B or 1, M, H, K] keys, turned, and [B or 1, M, H, V] values.
 
-    def asked(self, inputs: Array) -> Asked:
+        Of heads of keys and values there are `num_kv_heads`.
+        """
+        k, v = (
+            rearrange(projection(inputs), "b m (h c) -> b m h c", h=self.num_kv_heads)
+            for projection in (self.key, self.value)
+        )
+        if self.config.qk_norm:
+            k = self.key_norm(k)
+        if rotation is None:
+            return k, v
+        return rotation(k), rotation(v) if rotation.values else v
+
+    def asked(self, inputs: Array, rotation: Rotation | None = None) -> Asked:
         """Keys and values of [B, M, C] inputs, for many more queries than there are inputs.
 
         One head's values are projected to the output channels here, once, where these are fewer.
         """
-        keys, values = self.keys_values(inputs)
+        keys, values = self.keys_values(inputs, rotation)
         kernel = self.output.kernel[...]
         plain = self.config.implementation == "plain"
-        if plain or self.config.num_heads > 1 or kernel.shape[1] > kernel.shape[0]:
+        turned = rotation is not None and rotation.values
+        if plain or turned or self.config.num_heads > 1 or kernel.shape[1] > kernel.shape[0]:
             return Asked(keys, values, projected=False)
         dtype = self.output.dtype or jnp.result_type(values, kernel)
         projected = jnp.einsum("bmhv,ve->bmhe", values.astype(dtype), kernel.astype(dtype))
@@ -236,12 +219,16 @@ class MultiHeadAttention(nnx.Module):
         self,
         queries: Array,
         asked: Asked,
+        attention_mask: Array | None = None,
         query_mask: Array | None = None,
         *,
+        rotation: Rotation | None = None,
         key: Key | None = None,
     ) -> Array:
-        """The call's result from inputs made ready before."""
-        attended = self._attend(self.queries(queries), asked.keys, asked.values, key=key)
+        """The call's result from inputs made ready before; of the rotation, that of queries."""
+        q = self.queries(queries, rotation)
+        attended = self._attend(q, asked.keys, asked.values, attention_mask, key=key)
+        attended = self._turned_back(attended, rotation)
         return self._output(attended, query_mask, projected=asked.projected)
 
     def answer_sequence(
@@ -270,6 +257,8 @@ class MultiHeadAttention(nnx.Module):
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
+        if self.num_kv_heads < self.config.num_heads:
+            k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
         if not self._free(inverted, key, tape):
             return attend(
                 q,
@@ -328,8 +317,11 @@ class MultiHeadAttention(nnx.Module):
         tape: Tape = SILENT,
     ) -> bool:
         """Whether `attend_to_tokens` can stand for the call, and is cheaper."""
-        return self._free(inverted, key, tape) and structured.is_cheaper(
-            tokens, num_queries=num_queries, **self._sizes()
+        possible = self._reassociates() and self.config.norm == "layer_norm"
+        return (
+            possible
+            and self._free(inverted, key, tape)
+            and structured.is_cheaper(tokens, num_queries=num_queries, **self._sizes())
         )
 
     def answer_tokens(
@@ -353,20 +345,29 @@ class MultiHeadAttention(nnx.Module):
 
     def asks_by_structure(self, tokens: Tokens, keys: Array, key: Key | None) -> bool:
         """Whether `answer_tokens` is allowed and cheaper than `answer`."""
-        return self._free(False, key, SILENT) and structured.asking_is_cheaper(
-            tokens,
-            num_keys=keys.shape[1],
-            num_heads=self.config.num_heads,
-            num_qk_channels=self.query.out_features,
+        possible = self._reassociates() and self.config.norm == "layer_norm"
+        return (
+            possible
+            and self._free(False, key, SILENT)
+            and structured.asking_is_cheaper(
+                tokens,
+                num_keys=keys.shape[1],
+                num_heads=self.config.num_heads,
+                num_qk_channels=self.query.out_features,
+            )
         )
 
     def _folds(self, num_queries: int, num_inputs: int) -> bool:
-        return folded.is_cheaper(
+        return self._reassociates() and folded.is_cheaper(
             num_queries=num_queries,
             num_inputs=num_inputs,
             num_channels=self.key.in_features,
             **self._sizes(),
         )
+
+    def _reassociates(self) -> bool:
+        """Whether scores are a product of projections, head by head, with nothing in between."""
+        return not self.config.qk_norm and self.num_kv_heads == self.config.num_heads
 
     def _sizes(self) -> dict[str, int]:
         return {
@@ -385,6 +386,13 @@ class MultiHeadAttention(nnx.Module):
 
     def _heads(self, x: Array) -> Array:
         return rearrange(x, "b n (h c) -> b n h c", h=self.config.num_heads)
+
+    def _turned_back(self, attended: Array, rotation: Rotation | None) -> Array:
+        """[B, N, H * V] results, turned back by their queries' positions if values were turned."""
+        if rotation is None or not rotation.values:
+            return attended
+        back = rotation.of_queries(attended.shape[1]).back()
+        return rearrange(back(self._heads(attended)), "b n h v -> b n (h v)")
 
     def _output(
         self, attended: Array, query_mask: Array | None, *, projected: bool = False

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.core.dropout import split
-from perceiver_jax.core.layers import CrossAttentionLayer
 from perceiver_jax.core.perceiver_ar_config import CrossAttentionKeys
 from perceiver_jax.core.position import Rotation
 from perceiver_jax.core.tape import SILENT, Tape

@@ -4,6 +4,7 @@
 - `decode` is attention alone; calling the decoder also applies the output adapter.
 - Few queries fold the projections of the latents away (in the attention); many are answered in
   blocks, predictions included where the adapter makes them one by one.
+- Latents can be projected once (`prepare`), and asked again and again (`ask`).
 """
 
 import dataclasses
@@ -14,11 +15,11 @@ from typing import Any
 from flax import nnx
 
 from perceiver_jax.config import setting
-from perceiver_jax.core.attention import AttentionConfig
-from perceiver_jax.core.layer_options import LayerOptions
-from perceiver_jax.core.layers import CrossAttentionLayer
+from perceiver_jax.core.attention_config import AttentionConfig
+from perceiver_jax.core.cross_attention import CrossAttentionLayer, Prepared
 from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
 from perceiver_jax.core.tape import SILENT, Tape
+from perceiver_jax.core.time_options import TimeOptions
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
 
@@ -29,13 +30,16 @@ LEAST_QUERIES = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig(LayerOptions):
+class DecoderConfig(TimeOptions):
     """The part of a decoder that does not depend on the task.
 
     Source: krasserm `DecoderConfig`; fields beyond it name theirs.
     """
 
     num_cross_attention_heads: int = setting(8, "heads of the cross-attention")
+    num_cross_attention_kv_heads: int | None = setting(
+        None, "heads of its keys and values, each for several heads of queries; None: as many"
+    )
     num_cross_attention_qk_channels: int | None = setting(
         None,
         "query and key channels of all heads together; None: the output query channels",
@@ -58,7 +62,9 @@ class DecoderConfig(LayerOptions):
     def cross_attention(self) -> AttentionConfig:
         """Attention of the cross-attention layer."""
         return self.attention_config(
+            rotary=self.rotary_time,
             num_heads=self.num_cross_attention_heads,
+            num_kv_heads=self.num_cross_attention_kv_heads,
             num_qk_channels=self.num_cross_attention_qk_channels,
             num_v_channels=self.num_cross_attention_v_channels,
             residual=self.cross_attention_residual,
@@ -71,6 +77,8 @@ class PerceiverDecoder(nnx.Module):
     Args:
         output_adapter: gives queries and makes predictions, see `adapters.base.OutputAdapter`.
         num_latent_channels: latent channels D.
+        query_adapter: makes queries [B, o, E] of what is given in their place, such as coordinates,
+            each of its own and block by block; None: queries are given as they are.
         rngs: where initial values come from.
         **fields: the fields of `DecoderConfig`.
 
@@ -82,11 +90,20 @@ class PerceiverDecoder(nnx.Module):
     """
 
     def __init__(
-        self, *, output_adapter: Any, num_latent_channels: int, rngs: nnx.Rngs, **fields: Any
+        self,
+        *,
+        output_adapter: Any,
+        num_latent_channels: int,
+        query_adapter: Callable[[Array], Array] | None = None,
+        rngs: nnx.Rngs,
+        **fields: Any,
     ):
         config = DecoderConfig(**fields)
         self.config = config
         self.output_adapter = output_adapter
+        self.adapts_queries = query_adapter is not None
+        if query_adapter is not None:
+            self.query_adapter = query_adapter
         self.cross_attention = CrossAttentionLayer(
             config.cross_attention,
             config.mlp_config(config.cross_attention_widening_factor)
@@ -99,7 +116,7 @@ class PerceiverDecoder(nnx.Module):
 
     def __call__(
         self,
-        latents: Array,
+        latents: Array | Tokens,
         queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
@@ -119,7 +136,7 @@ class PerceiverDecoder(nnx.Module):
 
     def decode(
         self,
-        latents: Array,
+        latents: Array | Tokens,
         queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
@@ -129,8 +146,9 @@ class PerceiverDecoder(nnx.Module):
         """Answers queries from latents; many of them in blocks, which changes no result.
 
         Args:
-            latents: [B, N, D].
-            queries: [O, E] or [B, O, E], or tokens that are so when dense.
+            latents: [B, N, D], or tokens of them: masked ones are not attended to.
+            queries: [O, E] or [B, O, E], or what the query adapter takes in place of E channels,
+                or tokens that are so when dense.
             query_mask: [B, O] bool; where False the attention result is zero; None: the mask of
                 queries that are tokens.
             key: random key for dropout; None means inference.
@@ -143,7 +161,7 @@ class PerceiverDecoder(nnx.Module):
 
     def answer(
         self,
-        latents: Array,
+        latents: Array | Tokens,
         queries: Array | Tokens,
         query_mask: Array | None = None,
         *,
@@ -154,7 +172,7 @@ class PerceiverDecoder(nnx.Module):
         """Answers queries and makes something of every answer, block by block.
 
         Args:
-            latents: [B, N, D].
+            latents: as in `decode`.
             queries: as in `decode`.
             query_mask: as in `decode`.
             finish: [B, o, E] answers → arrays [B, o, ...], each of its own answer alone.
@@ -164,24 +182,86 @@ class PerceiverDecoder(nnx.Module):
         Returns:
             What `finish` makes of [B, O, E].
         """
-        if not isinstance(queries, Tokens) and queries.ndim == 2:
-            queries = queries[None]
-        if isinstance(queries, Tokens) and query_mask is None:
-            query_mask = queries.mask
-        num_queries = queries.num_tokens if isinstance(queries, Tokens) else queries.shape[1]
-        scores = len(latents) * latents.shape[1] * self.config.num_cross_attention_heads
-        at_once = max(LEAST_QUERIES, SCORES_AT_ONCE // scores)
+        queries = _tokens(queries)
+        query_mask = queries.mask if query_mask is None else query_mask
+        latents = _tokens(latents)
+        at_once = self._at_once(len(latents.content), latents.num_tokens)
         plain = tape.recording or self.config.implementation == "plain"
-        if num_queries > 2 * at_once and not plain:
-            return self.cross_attention.answer_in_blocks(
-                queries, latents, query_mask, at_once=at_once, finish=finish, key=key
-            )
-        queries = queries.dense() if isinstance(queries, Tokens) else queries
-        tape.stage("queries", queries)
+        if queries.num_tokens > 2 * at_once and not plain:
+            prepared = self.prepare(latents)
+            return self._ask(prepared, queries, query_mask, at_once, finish, key)
+        dense = queries.dense()
+        if self.adapts_queries:
+            dense = self.query_adapter(dense)
+        tape.stage("queries", dense)
         answers = self.cross_attention(
-            queries, latents, query_mask=query_mask, key=key, tape=tape.at("cross_attention")
+            dataclasses.replace(queries, content=dense, positions=(), order=None),
+            latents.content if latents.is_array else latents,
+            query_mask=query_mask,
+            key=key,
+            tape=tape.at("cross_attention"),
         )
         return finish(answers)
+
+    def prepare(self, latents: Array | Tokens) -> Prepared:
+        """[B, N, D] latents, normed and projected once, for any number of calls of `ask`."""
+        return self.cross_attention.prepare(_tokens(latents))
+
+    def ask(
+        self,
+        prepared: Prepared,
+        queries: Array | Tokens,
+        query_mask: Array | None = None,
+        *,
+        key: Key | None = None,
+    ) -> Any:
+        """What the call gives, from latents made ready before; in blocks where queries are many.
+
+        Args:
+            prepared: see `prepare`.
+            queries: as in `decode`: a chunk of them, such as a layer of a grid.
+            query_mask: as in `decode`.
+            key: random key for dropout; None means inference.
+
+        Raises:
+            ValueError: the output adapter predicts with an embedding, or from all answers at once.
+        """
+        adapter = self.output_adapter
+        if adapter.tied or not adapter.pointwise:
+            raise ValueError(
+                f"{type(adapter).__name__} does not make each prediction of its own answer alone, "
+                "so that queries cannot be asked chunk by chunk; call the decoder"
+            )
+        queries = _tokens(queries)
+        query_mask = queries.mask if query_mask is None else query_mask
+        at_once = self._at_once(*prepared.asked.keys.shape[:2])
+        return self._ask(prepared, queries, query_mask, at_once, adapter, key)
+
+    def _ask(
+        self,
+        prepared: Prepared,
+        queries: Tokens,
+        query_mask: Array | None,
+        at_once: int,
+        finish: Callable[[Array], Any],
+        key: Key | None,
+    ) -> Any:
+        embed = self.query_adapter if self.adapts_queries else None
+        return self.cross_attention.answer(
+            queries, prepared, query_mask, at_once=at_once, embed=embed, finish=finish, key=key
+        )
+
+    def _at_once(self, batch_size: int, num_latents: int) -> int:
+        """Queries of a block."""
+        scores = batch_size * num_latents * self.config.num_cross_attention_heads
+        return max(LEAST_QUERIES, SCORES_AT_ONCE // scores)
+
+
+def _tokens(x: Array | Tokens) -> Tokens:
+    """Tokens as they are; arrays [O, E] or [B, O, E] as tokens."""
+    if isinstance(x, Tokens):
+        return x
+    return Tokens(content=x[None] if x.ndim == 2 else x)
 
 
 def _as_is(answers: Array) -> Array:

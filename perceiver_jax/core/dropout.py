@@ -60,12 +60,12 @@ def drop_latents(latents: Array, rate: float, key: Key | None) -> Array:
     """Removes a random part of the latents, the same for the whole batch.
 
     Args:
-        latents: [B or 1, N, D].
+        latents: [B or 1, N, ...], latents or what belongs to them.
         rate: fraction of latents to remove, in [0, 1).
         key: random key; None removes nothing.
 
     Returns:
-        [B or 1, max(1, int((1 - rate) * N)), D] latents in random order.
+        [B or 1, max(1, int((1 - rate) * N)), ...] in random order, the same for the same N and key.
     """
     if key is None or rate == 0.0:
         return latents

@@ -4,9 +4,15 @@ import dataclasses
 from typing import Any
 
 from perceiver_jax.config import check_ranges, setting
-from perceiver_jax.core.attention import AttentionConfig
+from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.dense import MaskedRows
-from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, InitMethod
+from perceiver_jax.core.linear import (
+    ComputeDtype,
+    Implementation,
+    InitConfig,
+    InitMethod,
+    NormKind,
+)
 from perceiver_jax.core.mlp import Activation, MLPConfig
 
 
@@ -17,12 +23,18 @@ class LayerOptions:
     activation: Activation = setting(
         "gelu",
         "of the MLPs: 'gelu' (exact, PyTorch libraries), 'gelu_tanh' (DeepMind), 'geglu' "
-        "(lucidrains) or 'squared_relu'",
+        "(lucidrains), 'swiglu', 'relu' or 'squared_relu'",
     )
     qkv_bias: bool = setting(True, "whether query, key and value projections have biases")
     out_bias: bool = setting(True, "whether the output projections of attentions have biases")
     mlp_bias: bool = setting(True, "whether the linear layers of MLPs have biases")
-    layer_norm_epsilon: float = setting(1e-5, "added to the variance in every layer norm")
+    norm: NormKind = setting("layer_norm", "which norms there are: 'layer_norm' or 'rms_norm'")
+    layer_norm_epsilon: float = setting(
+        1e-5, "added to the variance in every layer norm, to the mean square in every RMS norm"
+    )
+    qk_norm: bool = setting(
+        False, "whether each head's queries and keys are normed once more, after projection"
+    )
     masked_rows: MaskedRows = setting(
         "zero",
         "result of a query that may attend to nothing: 'zero' (DeepMind), or 'uniform' "
@@ -75,7 +87,9 @@ class LayerOptions:
             "k_bias": self.qkv_bias,
             "v_bias": self.qkv_bias,
             "out_bias": self.out_bias,
+            "norm": self.norm,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "qk_norm": self.qk_norm,
             "dropout": self.dropout,
             "residual_dropout": self.residual_dropout,
             "masked_rows": self.masked_rows,
@@ -91,6 +105,7 @@ class LayerOptions:
             widening_factor=widening_factor,
             activation=self.activation,
             bias=self.mlp_bias,
+            norm=self.norm,
             layer_norm_epsilon=self.layer_norm_epsilon,
             residual_dropout=self.residual_dropout
             if self.mlp_residual_dropout is None

@@ -5,7 +5,7 @@
   tables N(0, 0.02) truncated at two standard deviations.
 - `uniform`: PyTorch's own default, so lucidrains; kernels and biases U(-1, 1)/sqrt(fan_in), tables
   N(0, 1).
-- A layer norm is exact: statistics in at least float32, two-pass variance, epsilon explicit.
+- Norms are exact: statistics in at least float32, two-pass variance, epsilon explicit.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from perceiver_jax.typing import Array
 InitMethod = Literal["normal", "variance_scaling", "uniform"]
 ComputeDtype = Literal["float32", "bfloat16"]
 Implementation = Literal["auto", "plain"]
+NormKind = Literal["layer_norm", "rms_norm"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,3 +145,32 @@ class LayerNorm(nnx.LayerNorm):
             return super().__call__(x)
         scale, bias = (cast(nnx.Param, x)[...] for x in (self.scale, self.bias))
         return normalize(x.astype(jnp.result_type(x, scale)), scale, bias, self.epsilon)
+
+
+class RMSNorm(nnx.RMSNorm):
+    """Division by the root mean square over the last axis, with a scale; nothing is subtracted.
+
+    Args:
+        num_channels: size of the last axis.
+        epsilon: added to the mean square.
+        rngs: where initial values come from.
+
+    Source: Zhang and Sennrich 2019; transformers `Idefics2RMSNorm`.
+    """
+
+    def __init__(self, num_channels: int, *, epsilon: float, rngs: nnx.Rngs):
+        super().__init__(num_channels, epsilon=epsilon, rngs=rngs)
+
+
+def make_norm(
+    kind: NormKind,
+    num_channels: int,
+    *,
+    epsilon: float,
+    implementation: Implementation = "plain",
+    rngs: nnx.Rngs,
+) -> LayerNorm | RMSNorm:
+    """A norm over the last axis; `implementation` chooses the gradient of a layer norm."""
+    if kind == "rms_norm":
+        return RMSNorm(num_channels, epsilon=epsilon, rngs=rngs)
+    return LayerNorm(num_channels, epsilon=epsilon, implementation=implementation, rngs=rngs)

@@ -2,7 +2,8 @@
 
 - The exact and the tanh form of GELU differ by up to 5e-4: PyTorch's libraries use the first,
   DeepMind the second.
-- Gated forms project to twice the hidden width at once: values first, then gates.
+- Gated forms project to twice the hidden width at once: values first, then gates. Their gates are
+  GELUs (GEGLU) or SiLUs (SwiGLU).
 """
 
 import dataclasses
@@ -13,10 +14,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.core import gradients
-from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, linear
+from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, NormKind, linear
 from perceiver_jax.typing import Array
 
-Activation = Literal["gelu", "gelu_tanh", "geglu", "squared_relu"]
+Activation = Literal["gelu", "gelu_tanh", "geglu", "swiglu", "relu", "squared_relu"]
+GATED: tuple[Activation, ...] = ("geglu", "swiglu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,10 +27,12 @@ class MLPConfig:
 
     Attributes:
         widening_factor: hidden channels are this times the channels.
-        activation: "gelu" (exact), "gelu_tanh", "geglu" (value times exact GELU of a gate) or
-            "squared_relu".
+        num_hidden_channels: hidden channels, where they are not that.
+        activation: "gelu" (exact), "gelu_tanh", "geglu" (value times exact GELU of a gate),
+            "swiglu" (value times SiLU of a gate), "relu" or "squared_relu".
         bias: whether both linear layers have biases.
-        layer_norm_epsilon: added to the variance in the layer norm before the MLP.
+        norm: which norm comes before the MLP.
+        layer_norm_epsilon: added to the variance, or mean square, in that norm.
         residual_dropout: dropout rate of the result before it is added to the input.
         init: initial values of the linear layers.
         compute_dtype: type in which the linear layers are computed.
@@ -36,8 +40,10 @@ class MLPConfig:
     """
 
     widening_factor: int = 1
+    num_hidden_channels: int | None = None
     activation: Activation = "gelu"
     bias: bool = True
+    norm: NormKind = "layer_norm"
     layer_norm_epsilon: float = 1e-5
     residual_dropout: float = 0.0
     init: InitConfig = InitConfig()
@@ -50,16 +56,25 @@ class MLP(nnx.Module):
 
     Args:
         config: see `MLPConfig`; its norm and residual-dropout fields belong to the layer around it.
-        num_channels: channels in and out.
+        num_channels: channels in, and out where nothing else is said.
+        num_output_channels: channels out; None: `num_channels`.
         rngs: where initial values come from.
 
-    Source: Perceiver §3.2; deepmind `perceiver.MLP`, krasserm `MLP`, lucidrains `FeedForward`.
+    Source: Perceiver §3.2; deepmind `perceiver.MLP`, krasserm `MLP`, lucidrains `FeedForward`;
+    transformers `Idefics2MLP` (SwiGLU, whose `up_proj` are the values).
     """
 
-    def __init__(self, config: MLPConfig, *, num_channels: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: MLPConfig,
+        *,
+        num_channels: int,
+        num_output_channels: int | None = None,
+        rngs: nnx.Rngs,
+    ):
         self.config = config
-        hidden = config.widening_factor * num_channels
-        gated = config.activation == "geglu"
+        hidden = config.num_hidden_channels or config.widening_factor * num_channels
+        gated = config.activation in GATED
         common: dict[str, Any] = {
             "bias": config.bias,
             "init": config.init,
@@ -68,10 +83,10 @@ class MLP(nnx.Module):
             "rngs": rngs,
         }
         self.hidden = linear(num_channels, 2 * hidden if gated else hidden, **common)
-        self.output = linear(hidden, num_channels, **common)
+        self.output = linear(hidden, num_output_channels or num_channels, **common)
 
     def __call__(self, x: Array) -> Array:
-        """[..., C] → [..., C]."""
+        """[..., C] → [..., num_output_channels]."""
         return self.output(
             activate(self.hidden(x), self.config.activation, self.config.implementation)
         )
@@ -80,11 +95,12 @@ class MLP(nnx.Module):
 def activate(x: Array, activation: Activation, implementation: Implementation = "plain") -> Array:
     """[..., hidden] → [..., hidden], or half the channels for a gated activation."""
     gelu = gradients.gelu if implementation == "auto" else _gelu
-    if activation == "geglu":
+    if activation in GATED:
         value, gate = jnp.split(x, 2, axis=-1)
-        return value * gelu(gate, tanh=False)
-    if activation == "squared_relu":
-        return jnp.square(jax.nn.relu(x))
+        return value * (gelu(gate, tanh=False) if activation == "geglu" else jax.nn.silu(gate))
+    if activation in ("relu", "squared_relu"):
+        x = jax.nn.relu(x)
+        return x if activation == "relu" else jnp.square(x)
     return gelu(x, tanh=activation == "gelu_tanh")
 
 

@@ -54,10 +54,10 @@ class PerceiverIO(Recordable):
         inputs: Any,
         input_mask: Array | None = None,
         *,
-        queries: Array | None = None,
+        queries: Array | Tokens | None = None,
         query_mask: Array | None = None,
         query_indices: Array | None = None,
-        latents: Array | None = None,
+        latents: Array | Tokens | None = None,
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Any:
@@ -66,12 +66,14 @@ class PerceiverIO(Recordable):
         Args:
             inputs: whatever the encoder's input adapter takes.
             input_mask: [B, M] bool, True = an element, False = padding.
-            queries: [O, E] or [B, O, E] in place of the output adapter's own.
+            queries: [O, E] or [B, O, E] in place of the output adapter's own, or what the query
+                adapter takes, or tokens of either, with moments or segments.
             query_mask: [B, O] bool ([B, o] with `query_indices`); where False the query's
                 attention result is zero; None: as the output adapter has it.
             query_indices: [B, o] integers, which of the O queries are asked; None: all. The others
                 cost nothing (deepmind's `subsampled_output_points`).
-            latents: [N, D] or [B, N, D] initial latents in place of the learned ones.
+            latents: [N, D] or [B, N, D] initial latents in place of the learned ones, or tokens of
+                them, see `PerceiverEncoder`.
             key: random key; given in training, when it turns dropout on and lets batch norms
                 use the batch's statistics and update their own, the one thing that a call
                 changes in a model. None means inference.
@@ -138,7 +140,7 @@ class Perceiver(Recordable):
         key: Key | None = None,
         tape: Tape = SILENT,
     ) -> Array:
-        """Inputs → [B, classes] logits; arguments as in `PerceiverIO`."""
+        """Inputs → [B, classes] logits; arguments as in `PerceiverIO`, latents as an array."""
         z = self.encoder(inputs, input_mask, latents=latents, key=key, tape=tape.at("encoder"))
         logits = self.head(z)
         tape.stage("outputs", logits)

@@ -18,11 +18,11 @@ from perceiver_jax.core.causal_cross_attention import CausalCrossAttentionLayer
 from perceiver_jax.core.causal_masks import mask_of_inputs, mask_of_latents, repeated
 from perceiver_jax.core.dropout import split
 from perceiver_jax.core.initial_queries import InitialQueries
-from perceiver_jax.core.layers import SelfAttentionBlock
-from perceiver_jax.core.linear import LayerNorm
+from perceiver_jax.core.linear import make_norm
 from perceiver_jax.core.perceiver import Recordable
 from perceiver_jax.core.perceiver_ar_config import PerceiverARConfig
 from perceiver_jax.core.position import Rotation, rotary_frequencies
+from perceiver_jax.core.self_attention import SelfAttentionBlock
 from perceiver_jax.core.sequence import EmbeddedSequence, draw_inputs, drop_prefix, hide_inputs
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.typing import Array, Key
@@ -72,7 +72,8 @@ class PerceiverAR(Recordable):
             rngs=rngs,
         )
         if config.output_norm:
-            self.output_norm = LayerNorm(
+            self.output_norm = make_norm(
+                config.norm,
                 config.num_channels,
                 epsilon=config.layer_norm_epsilon,
                 implementation=config.implementation,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from perceiver_jax.config import check_ranges, setting
-from perceiver_jax.core.attention import AttentionConfig
+from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.position import RotaryFrequencies, RotaryPairs
 from perceiver_jax.core.remat import Remat, named

@@ -173,12 +173,14 @@ class Rotation:
         pairs: "interleaved": channels (0, 1), (2, 3), …; "halves": channels (i, i + r/2).
         num_heads: heads that are turned; None: all.
         queries: how queries are turned; None: as the last positions are.
+        values: whether values are turned as keys are, and results back as their queries.
     """
 
     angles: Array
     pairs: RotaryPairs = "interleaved"
     num_heads: int | None = None
     queries: "Rotation | None" = None
+    values: bool = False
 
     @classmethod
     def of(
@@ -208,9 +210,14 @@ class Rotation:
         first = self.angles.shape[1] - num_queries
         return dataclasses.replace(self, angles=self.angles[:, first:])
 
+    def back(self) -> "Rotation":
+        """The opposite rotation."""
+        return dataclasses.replace(self, angles=-self.angles, queries=None)
+
     def __call__(self, x: Array) -> Array:
-        """[B, N, H, K] → the same, turned; computed in at least float32."""
+        """[B or 1, N, H, K] → the same, turned; computed in at least float32."""
         num_turned = 2 * self.angles.shape[-1]
+        x = jnp.broadcast_to(x, (max(len(x), len(self.angles)), *x.shape[1:]))
         turned = x[:, :, : self.num_heads, :num_turned].astype(
             jnp.promote_types(x.dtype, self.angles.dtype)
         )

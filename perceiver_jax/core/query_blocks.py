@@ -45,14 +45,15 @@ def map_blocks(
 
     @jax.checkpoint
     def body(block):
-        part, mask, key = block
-        return answer(make(part), mask, key)
+        part, mask, times, segments, key = block
+        return answer(dataclasses.replace(make(part), times=times, segments=segments), mask, key)
 
-    masks = None
-    if query_mask is not None:
-        masks = _blocks(query_mask, 1, num_blocks, size)
+    of_queries = (
+        None if x is None else _blocks(x, 1, num_blocks, size)
+        for x in (query_mask, tokens.times, tokens.segments)
+    )
     keys = None if key is None else split(key, num_blocks)
-    results = jax.lax.map(body, (cut, masks, keys))
+    results = jax.lax.map(body, (cut, *of_queries, keys))
 
     def whole(x):
         x = jnp.moveaxis(x, 0, 1)
@@ -78,7 +79,8 @@ def _rows(tokens: Tokens, at_once: int):
 
     def make(part):
         content, first = part
-        return dataclasses.replace(tokens, content=content, positions=(*first, *others), mask=None)
+        positions = (*first, *others)
+        return Tokens(content=content, positions=positions, order=tokens.order)
 
     return num_blocks, rows * num_inner, cut, make
 

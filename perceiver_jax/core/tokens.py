@@ -2,6 +2,8 @@
 
 - The content keeps its grid and its positions stay axis by axis, so that an attention may use the
   structure; `dense()` is the definition that any such attention has to equal.
+- Latents and output queries can be tokens as well, where more is to be said of them than an array
+  says: moments in time, segments, a mask.
 """
 
 import dataclasses
@@ -27,12 +29,18 @@ class Tokens:
         order: channel j of the concatenated position features is channel `order[j]` of the tables
             laid side by side; None: as they lie.
         mask: [B, M] bool, True = an element, False = padding; None where all are elements.
+        times: [B or 1, M] moments, real numbers, for attentions that are turned by time; None where
+            there are none.
+        segments: [B or 1, M] integers, which of several examples packed into one row an element
+            belongs to; attention stays within a segment. None: a row is one example.
     """
 
     content: Array
     positions: tuple[Array | np.ndarray, ...] = ()
     order: tuple[int, ...] | None = dataclasses.field(default=None, metadata={"static": True})
     mask: Array | None = None
+    times: Array | None = None
+    segments: Array | None = None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -48,6 +56,12 @@ class Tokens:
     def num_channels(self) -> int:
         """Channels C of a dense element."""
         return self.content.shape[-1] + sum(table.shape[-1] for table in self.positions)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the content says it all."""
+        others = (self.mask, self.times, self.segments)
+        return len(self.grid) == 1 and not self.positions and all(x is None for x in others)
 
     def dense_positions(self) -> Array | None:
         """[M, P] position features in the content's type, at least float32, or None.
@@ -110,12 +124,20 @@ class Tokens:
         positions = self.positions_at(indices.reshape(-1))
         if positions is not None:
             parts.append(positions.reshape(*indices.shape, -1))
-        mask = self.mask
-        if mask is not None:
-            mask = jnp.take_along_axis(
-                jnp.broadcast_to(mask, (batch, self.num_tokens)), indices, axis=1
+
+        def taken(x):
+            if x is None:
+                return None
+            return jnp.take_along_axis(
+                jnp.broadcast_to(x, (batch, self.num_tokens)), indices, axis=1
             )
-        return Tokens(content=jnp.concatenate(parts, axis=-1), mask=mask)
+
+        return Tokens(
+            content=jnp.concatenate(parts, axis=-1),
+            mask=taken(self.mask),
+            times=taken(self.times),
+            segments=taken(self.segments),
+        )
 
     def _line(self) -> Array:
         """[B, M, c] content."""

@@ -6,6 +6,7 @@ from flax import nnx
 from perceiver_jax import params
 from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.config import ConfigError
+from perceiver_jax.core import ResamplerConfig
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.array_perceiver import ArrayPerceiver, ArrayPerceiverIO
 from perceiver_jax.models.causal_sequence_model import (
@@ -33,11 +34,13 @@ from perceiver_jax.models.image_classifier import (
 )
 from perceiver_jax.models.image_encoder import ImageEncoderConfig
 from perceiver_jax.models.masked_language_model import MaskedLanguageModel, language_perceiver
+from perceiver_jax.models.modality_perceiver_io import ModalityPerceiverIO
 from perceiver_jax.models.optical_flow import OpticalFlow, optical_flow_perceiver
 from perceiver_jax.models.optical_flow_decoder import OpticalFlowDecoderConfig
 from perceiver_jax.models.optical_flow_encoder import OpticalFlowEncoderConfig
 from perceiver_jax.models.perceiver_config import PerceiverConfig
 from perceiver_jax.models.query_decoder import QueryDecoderConfig
+from perceiver_jax.models.resampler import Resampler, flamingo_resampler, idefics2_resampler
 from perceiver_jax.models.text_classifier import TextClassifier
 from perceiver_jax.models.text_decoder import TextDecoderConfig
 from perceiver_jax.models.text_encoder import TextEncoderConfig
@@ -60,6 +63,7 @@ __all__ = [
     "ImageEncoderConfig",
     "MaskedLanguageModel",
     "MeanPoolDecoderConfig",
+    "ModalityPerceiverIO",
     "OpticalFlow",
     "OpticalFlowDecoderConfig",
     "OpticalFlowEncoderConfig",
@@ -67,6 +71,8 @@ __all__ = [
     "PooledClassifier",
     "PooledImageClassifier",
     "QueryDecoderConfig",
+    "Resampler",
+    "ResamplerConfig",
     "TextClassifier",
     "TextDecoderConfig",
     "TextEncoderConfig",
@@ -80,6 +86,8 @@ __all__ = [
     "causal_bytes",
     "causal_subwords",
     "fixed_parameters",
+    "flamingo_resampler",
+    "idefics2_resampler",
     "imagenet_conv",
     "imagenet_fourier",
     "imagenet_learned",
@@ -103,11 +111,12 @@ MODELS = {
     (VideoEncoderConfig, VideoDecoderConfig): VideoAutoencoder,
     (ModalityConfig, ClassificationDecoderConfig): Classifier,
     (ModalityConfig, MeanPoolDecoderConfig): PooledClassifier,
+    (ModalityConfig, QueryDecoderConfig): ModalityPerceiverIO,
 }
 """Which class a config makes, by the types of its encoder and decoder."""
 
 
-AnyModelConfig = PerceiverConfig | CausalSequenceConfig
+AnyModelConfig = PerceiverConfig | CausalSequenceConfig | ResamplerConfig
 """Configs that a model can be made of."""
 
 
@@ -119,6 +128,8 @@ def model_class(config: AnyModelConfig) -> type:
     """
     if isinstance(config, CausalSequenceConfig):
         return CausalSequenceModel
+    if isinstance(config, ResamplerConfig):
+        return Resampler
     for (encoder, decoder), model in MODELS.items():
         if isinstance(config.encoder, encoder) and isinstance(config.decoder, decoder):
             return model

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from perceiver_jax.core.attention import AttentionConfig, MultiHeadAttention
+from perceiver_jax.core.attention import MultiHeadAttention
+from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.dense import attend
 from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.tape import Tape
@@ -185,3 +186,52 @@ def test_the_init_config_reaches_all_projections():
     attention = builder(init=InitConfig(method="normal", scale=0.0))()
     for layer in (attention.query, attention.key, attention.value, attention.output):
         np.testing.assert_array_equal(layer.kernel[...], 0.0)
+
+
+@pytest.mark.parametrize("num_kv_heads", [1, 2])
+def test_heads_that_share_keys_equal_heads_with_copies_of_them(
+    float64, random_model, shapes, num_kv_heads
+):
+    few = builder(num_heads=4, num_kv_heads=num_kv_heads)
+    assert shapes(few)["key/kernel"] == (6, 2 * num_kv_heads)
+    attention, whole = random_model(few), random_model(builder(num_heads=4))
+    for name in ("query", "output"):
+        setattr(whole, name, getattr(attention, name))
+    for name in ("key", "value"):
+        for part in ("kernel", "bias"):
+            x = getattr(getattr(attention, name), part)[...]
+            copies = jnp.repeat(
+                x.reshape(*x.shape[:-1], num_kv_heads, 2), 4 // num_kv_heads, axis=-2
+            )
+            getattr(getattr(whole, name), part)[...] = copies.reshape(*x.shape[:-1], 8)
+    queries, inputs = draw(B, N, 8), draw(B, M, 6)
+    mask = draw_mask((B, 1, N, M))
+    wanted = whole(queries, inputs, mask)
+    np.testing.assert_allclose(attention(queries, inputs, mask), wanted, rtol=1e-12)
+    asked = attention.answer(queries, attention.asked(inputs), mask)
+    np.testing.assert_allclose(asked, wanted, rtol=1e-12)
+
+
+def test_heads_that_do_not_share_evenly_are_refused():
+    with pytest.raises(ValueError, match="num_kv_heads=3 does not divide num_heads=4"):
+        builder(num_heads=4, num_kv_heads=3)()
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("num_queries", [1, N], ids=["few queries", "more queries"])
+def test_each_head_s_queries_and_keys_are_normed(float64, random_model, norm, num_queries):
+    attention = random_model(builder(qk_norm=True, norm=norm))
+    assert attention.query_norm.scale.shape == attention.key_norm.scale.shape == (4,)
+    queries, inputs = draw(B, num_queries, 8), draw(B, M, 6)
+
+    def heads(x):
+        return x.reshape(*x.shape[:2], 2, 4)
+
+    wanted = attention.output(
+        attend(
+            attention.query_norm(heads(attention.query(queries))),
+            attention.key_norm(heads(attention.key(inputs))),
+            heads(attention.value(inputs)),
+        )
+    )
+    np.testing.assert_allclose(attention(queries, inputs), wanted, rtol=1e-12)

@@ -8,7 +8,8 @@ import pytest
 
 from perceiver_jax import params
 from perceiver_jax.adapters import ImageInputAdapter
-from perceiver_jax.core.encoder import EncoderConfig, runs
+from perceiver_jax.core.encoder import runs
+from perceiver_jax.core.encoder_config import EncoderConfig
 from perceiver_jax.core.tape import Tape
 from perceiver_jax.core.tokens import Tokens
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
+from perceiver_jax.core.linear import InitConfig, LayerNorm, RMSNorm, linear, make_norm
 
 FAN_IN, FAN_OUT = 400, 300
 # Deviation of a unit normal truncated at 2. Kernels are rescaled by it, so that their own is the
@@ -131,3 +131,25 @@ def test_layer_norm_statistics_are_float32_for_bfloat16_inputs(equations, implem
     sums = [e for e in equations(jaxpr) if e.primitive.name == "reduce_sum"]
     assert sums
     assert {var.aval.dtype.name for e in sums for var in e.outvars} == {"float32"}
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.1])
+def test_rms_norm_is_the_formula_with_its_epsilon(float64, random_model, epsilon):
+    x = np.random.default_rng(0).normal(3.0, 2.0, (5, 7))
+    norm = random_model(lambda: RMSNorm(7, epsilon=epsilon, rngs=nnx.Rngs(0)))
+    wanted = x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * np.asarray(norm.scale[...])
+    np.testing.assert_allclose(norm(jnp.asarray(x)), wanted, rtol=1e-12)
+
+
+def test_rms_norm_statistics_are_float32_for_bfloat16_inputs(random_model):
+    """Squares of which bfloat16 would lose the smaller ones."""
+    norm = random_model(lambda: RMSNorm(4096, epsilon=1e-6, rngs=nnx.Rngs(0)))
+    x = jnp.ones((1, 4096), jnp.bfloat16)
+    wanted = np.asarray(norm.scale[...])
+    np.testing.assert_allclose(np.asarray(norm(x), np.float32)[0], wanted, rtol=1e-2)
+
+
+def test_the_kind_of_norm_is_a_choice():
+    sizes = {"epsilon": 1e-5, "rngs": nnx.Rngs(0)}
+    assert isinstance(make_norm("rms_norm", 4, **sizes), RMSNorm)
+    assert isinstance(make_norm("layer_norm", 4, **sizes), LayerNorm)

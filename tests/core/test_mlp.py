@@ -24,9 +24,11 @@ def erf_gelu(x):
             "gelu_tanh",
             lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
         ),
+        ("relu", lambda x: np.where(x > 0, x, 0.0)),
         ("squared_relu", lambda x: np.where(x > 0, x, 0.0) ** 2),
         # The first half are values, the second half gates.
         ("geglu", lambda x: x[:41] * erf_gelu(x[41:])),
+        ("swiglu", lambda x: x[:41] * x[41:] / (1 + np.exp(-x[41:]))),
     ],
 )
 def test_activations_are_their_formulas(float64, activation, formula):
@@ -81,3 +83,13 @@ def test_the_init_config_reaches_both_layers():
     mlp = builder(init=InitConfig(method="normal", scale=0.0))()
     np.testing.assert_array_equal(mlp.hidden.kernel[...], 0.0)
     np.testing.assert_array_equal(mlp.output.kernel[...], 0.0)
+
+
+def test_hidden_and_output_channels_may_be_any(float64, random_model, shapes):
+    def build():
+        config = MLPConfig(num_hidden_channels=5, activation="swiglu", widening_factor=3)
+        return MLP(config, num_channels=4, num_output_channels=7, rngs=nnx.Rngs(0))
+
+    found = shapes(build)
+    assert found["hidden/kernel"] == (4, 10) and found["output/kernel"] == (5, 7)
+    assert random_model(build)(jnp.ones((2, 4))).shape == (2, 7)

@@ -11,6 +11,7 @@ from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.perceiver import chosen
 from perceiver_jax.core.tape import Tape
 from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.train.model_flops import count_products
 
 KEY = jax.random.key(0, impl="unsafe_rbg")
 INPUTS = np.random.default_rng(0).normal(size=(2, 10, 6)).astype(np.float32)
@@ -81,6 +82,29 @@ def test_the_original_perceiver_encodes_and_pools(random_model, call, pooled):
     np.testing.assert_allclose(got, by_hand(model, INPUTS, MASK), rtol=1e-5)
     latents = np.ones((3, 8), np.float32)
     assert not np.allclose(got, call(model, INPUTS, MASK, latents=latents))
+
+
+def test_products_grow_with_inputs_latents_queries_and_depth_as_published(io):
+    """O(MN + LN² + ON): Perceiver §3.1, Perceiver IO appendix E.2."""
+
+    def products(*, inputs=64, latents=8, blocks=1, queries=1):
+        build = io(
+            num_output_queries=queries,
+            num_latents=latents,
+            num_self_attention_layers_per_block=1,
+            num_self_attention_blocks=blocks,
+            implementation="plain",
+        )
+        structure = params.skeleton(build)
+        arrays = structure.params, jnp.zeros((1, inputs, 6))
+        return count_products(jax.make_jaxpr(lambda p, x: structure.bind(p)(x))(*arrays).jaxpr)
+
+    for name in ("inputs", "blocks", "queries"):
+        once, twice, four_times = (products(**{name: size}) for size in (64, 128, 256))
+        assert four_times - twice == 2 * (twice - once) > 0, name
+    few, some, many = (products(latents=size) for size in (8, 16, 24))
+    each_pair = 2 * (8 + 8)  # channels of a score, and of what its weight is applied to
+    assert (many - some) - (some - few) == 2 * 8**2 * each_pair
 
 
 def test_encode_gives_the_latents(random_model, io, pooled):

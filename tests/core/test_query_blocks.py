@@ -99,7 +99,7 @@ def test_blocks_change_no_result_and_no_gradient(
     blocks_of(monkeypatch, size)
     calls = []
     monkeypatch.setattr(
-        "perceiver_jax.core.layers.map_blocks",
+        "perceiver_jax.core.cross_attention.map_blocks",
         lambda *args, **options: calls.append(1) or map_blocks(*args, **options),
     )
     got = outputs("auto")

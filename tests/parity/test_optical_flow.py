@@ -22,7 +22,7 @@ from interop.references import krasserm as krasserm_reference
 from perceiver_jax import models, params
 from perceiver_jax.adapters.optical_flow import flow_patches
 from perceiver_jax.core import decoder as core_decoder
-from perceiver_jax.core.layers import CrossAttentionLayer
+from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.models import OpticalFlowEncoderConfig
 from perceiver_jax.models.release import Release
 from tests.parity import torch_models
@@ -135,13 +135,13 @@ def test_compiled_inference_in_blocks(torch_float64, name, monkeypatch):
     monkeypatch.setattr(core_decoder, "SCORES_AT_ONCE", 1)
     monkeypatch.setattr(core_decoder, "LEAST_QUERIES", 10)
     asked = []
-    answer = CrossAttentionLayer.answer_in_blocks
+    answer = CrossAttentionLayer.answer
 
     def watched(*arguments, at_once, **others):
         asked.append(at_once)
         return answer(*arguments, at_once=at_once, **others)
 
-    monkeypatch.setattr(CrossAttentionLayer, "answer_in_blocks", watched)
+    monkeypatch.setattr(CrossAttentionLayer, "answer", watched)
     compiled = jax.jit(lambda model, given: model(given), compiler_options=QUICK_COMPILATION)
     flow = compiled(model, given)
     assert asked == [10]

@@ -7,16 +7,17 @@ import pytest
 from flax import nnx
 
 from perceiver_jax import params
-from perceiver_jax.core.attention import AttentionConfig
-from perceiver_jax.core.layers import (
+from perceiver_jax.core.attention_config import AttentionConfig
+from perceiver_jax.core.cross_attention import CrossAttentionLayer
+from perceiver_jax.core.mlp import MLPConfig
+from perceiver_jax.core.self_attention import (
     SCANNED_FROM,
     SCANNED_FROM_IN_INFERENCE,
-    CrossAttentionLayer,
     SelfAttentionBlock,
     SelfAttentionLayer,
 )
-from perceiver_jax.core.mlp import MLPConfig
 from perceiver_jax.core.tape import Tape
+from perceiver_jax.core.tokens import Tokens
 
 ATTENTION, MULTILAYER = AttentionConfig(num_heads=2), MLPConfig(widening_factor=2)
 LATENTS = np.random.default_rng(0).normal(size=(2, 3, 8))
@@ -144,8 +145,8 @@ def test_residual_dropout_zeroes_whole_elements_of_each_branch(random_model, cal
 @pytest.fixture
 def scanned_from_three(monkeypatch):
     """Shallow blocks are scanned like deep ones, but compile sooner when written out."""
-    monkeypatch.setattr("perceiver_jax.core.layers.SCANNED_FROM", 3)
-    monkeypatch.setattr("perceiver_jax.core.layers.SCANNED_FROM_IN_INFERENCE", 3)
+    monkeypatch.setattr("perceiver_jax.core.self_attention.SCANNED_FROM", 3)
+    monkeypatch.setattr("perceiver_jax.core.self_attention.SCANNED_FROM_IN_INFERENCE", 3)
 
 
 def assert_same_value_and_gradients(some, other, key):
@@ -247,3 +248,56 @@ def test_a_recorded_deep_block_equals_the_scanned_one_dropout_included(float64, 
     jitted = jax.jit(lambda b, x, key: b(x, key=key, tape=Tape(stages=stages)))
     np.testing.assert_allclose(call(block, x, key=key), jitted(block, x, key), rtol=1e-9)
     assert len(stages) == 2 * SCANNED_FROM
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_queries_contribute_keys_and_values_of_their_own(float64, random_model, masked):
+    """Flamingo: attention to [inputs; queries], each by its own norm."""
+    attention = dataclasses.replace(ATTENTION, queries_contribute_kv=True, norm="rms_norm")
+    layer = random_model(
+        lambda: CrossAttentionLayer(
+            attention, None, num_query_channels=8, num_input_channels=8, rngs=nnx.Rngs(0)
+        )
+    )
+    queries = jnp.asarray(LATENTS)
+    inputs = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 8)))
+    mask = jnp.arange(5)[None] < jnp.array([[5], [2]]) if masked else None
+    normed = layer.q_norm(queries)
+    both = jnp.concatenate([layer.kv_norm(inputs), normed], axis=1)
+    seen = None
+    if mask is not None:
+        seen = jnp.concatenate([mask, jnp.ones((2, 3), bool)], axis=1)[:, None, None, :]
+    wanted = queries + layer.attention(normed, both, seen)
+    attention_mask = None if mask is None else mask[:, None, None, :]
+    np.testing.assert_allclose(layer(queries, inputs, attention_mask), wanted, rtol=1e-12)
+    tokens = Tokens(content=inputs, mask=mask)
+    np.testing.assert_allclose(layer(queries, tokens), wanted, rtol=1e-12)
+
+
+def test_queries_that_contribute_keys_have_the_inputs_channels():
+    attention = dataclasses.replace(ATTENTION, queries_contribute_kv=True)
+    with pytest.raises(ValueError, match="project the inputs to the queries' channels"):
+        CrossAttentionLayer(
+            attention, None, num_query_channels=8, num_input_channels=6, rngs=nnx.Rngs(0)
+        )
+
+
+def test_inputs_of_queries_that_contribute_keys_cannot_be_prepared(random_model):
+    attention = dataclasses.replace(ATTENTION, queries_contribute_kv=True)
+    layer = random_model(
+        lambda: CrossAttentionLayer(
+            attention, None, num_query_channels=8, num_input_channels=8, rngs=nnx.Rngs(0)
+        )
+    )
+    with pytest.raises(ValueError, match="keys of their own"):
+        layer.prepare(jnp.asarray(LATENTS))
+
+
+def test_norms_of_a_layer_are_of_the_kind_that_its_configs_name(shapes):
+    rms = dataclasses.replace(MULTILAYER, norm="rms_norm")
+    found = shapes(cross_builder(rms, norm="rms_norm"))
+    assert {path for path in found if "norm" in path} == {
+        "q_norm/scale",
+        "kv_norm/scale",
+        "mlp_norm/scale",
+    }
