@@ -5,7 +5,7 @@ python -m perceiver_jax.train.main --config=configs/imagenet_conv.py:smoke
 
 - The recipe is that of `imagenet_a`, assumed: DeepMind published it for the Fourier model.
 - Hardware and options as there; 5.8 hours of products at peak on eight H200 (`train.plan`).
-- Published top-1 accuracy 82.1 (Perceiver IO table 5), not reproduced here.
+- Published top-1 accuracy 82.1 (Perceiver IO table 7), not reproduced here.
 """
 
 from configs.imagenet_a import experiment

@@ -6,7 +6,7 @@ python -m perceiver_jax.train.main --config=configs/imagenet_learned.py:smoke
 - The recipe is that of `imagenet_a`, assumed: DeepMind published it for the Fourier model.
 - Hardware and options as there; 8.1 hours of products at peak on eight H200 (`train.plan`), where
   by its estimate remat=dots just does not fit; take remat=full, or more devices.
-- Published top-1 accuracy 72.7 (Perceiver IO table 5), not reproduced here.
+- Published top-1 accuracy 72.7 (Perceiver IO table 7), not reproduced here.
 """
 
 from configs.imagenet_a import experiment

@@ -5,8 +5,8 @@ python -m perceiver_jax.train.main --config=configs/mlm_bytes.py \
     --config.pretrained.source=deepmind:language_perceiver_io_bytes.pickle --workdir=runs/mlm_imdb
 python -m perceiver_jax.train.main --config=configs/mlm_bytes.py:smoke
 
-- Model: Perceiver IO table 7. Its weights were trained by DeepMind on Wikipedia and C4; no such run
-  is reproduced here.
+- Model: Perceiver IO tables 1 and 11. Its weights were trained by DeepMind on Wikipedia and C4; no
+  such run is reproduced here.
 - Known of the fine-tuning on IMDb (krasserm, examples/training/mlm): the 50,000 unlabelled reviews
   in rows of 2,048 bytes with [CLS] and [SEP], whole words masked anew at 15 %, dropout 0.1, batches
   of 64, AdamW at 1e-5, 1,000 steps of warm-up, then constant, 12 epochs; validation loss 1.165.

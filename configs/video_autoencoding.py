@@ -7,10 +7,11 @@ python -m perceiver_jax.train.main --config=configs/video_autoencoding.py:smoke
 - Reads folders of video files, one for each class of Kinetics-700: DIR/train/CLASS/*.mp4 and
   DIR/val/CLASS/*.mp4. `smoke` takes three steps of a small model on moving shapes.
 - The model is the published one, with 784 latents (88 times fewer numbers than a clip has). There
-  is no published training code: weights of the losses are those of Perceiver IO appendix G as far
-  as it tells them, optimizer and batch are assumed.
+  is no published training code: weights of the losses, batch and rate are those of Perceiver IO
+  appendix I; warm-up and steps are assumed. There half of the labels are hidden, as all are here
+  and in the released model.
 - Published for this bottleneck: 24.37 dB of the image, 26.97 dB of the sound, 10.2 % top-1
-  (Perceiver IO table 5), not reproduced here.
+  (Perceiver IO table 4), not reproduced here.
 """
 
 import dataclasses

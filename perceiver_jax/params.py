@@ -75,6 +75,14 @@ def flatten(model: Model) -> tuple[Params, Params]:
     return params, stats
 
 
+def split(model: Model) -> tuple[Skeleton, Params, Params]:
+    """A built or loaded model as (structure, parameters, statistics).
+
+    `structure.bind(parameters, statistics)` is the model again, card included.
+    """
+    return skeleton(lambda: model), *flatten(model)
+
+
 def check_same_paths(got: Params, want: Params, what: str) -> None:
     """Raises a ValueError that lists every path missing, unknown or of another shape."""
     problems = [f"missing {path} {want[path].shape}" for path in want if path not in got]

@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from perceiver_jax import models, params
+from perceiver_jax.card import ModelCard
 from perceiver_jax.core import AttentionConfig, MLPConfig, SelfAttentionBlock
 
 KEY = jax.random.key(0)
@@ -126,6 +127,19 @@ def test_a_bound_model_is_the_model_that_was_built(tiny_config, call):
     bound = models.skeleton(tiny_config()).bind(*params.flatten(built))
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
     np.testing.assert_array_equal(call(bound, images), call(built, images))
+
+
+@pytest.mark.parametrize("preprocessing", ["pixels", "conv"])
+def test_a_model_that_was_split_is_put_together_again(tiny_config, call, preprocessing):
+    model = models.build(tiny_config(preprocessing=preprocessing), KEY)
+    model.card = ModelCard(labels=("a", "b"))
+    structure, trained, stats = params.split(model)
+    assert set(structure.params) == set(trained) and set(structure.stats) == set(stats)
+    assert bool(stats) == (preprocessing == "conv")
+    bound = structure.bind(trained, stats)
+    assert bound.card is model.card
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_array_equal(call(bound, images), call(model, images))
 
 
 def test_the_number_of_parameters_is_the_sum_of_sizes():

@@ -82,7 +82,7 @@ class MultimodalInputAdapter(nnx.Module):
         init: initial values of paddings and mask tokens; None: N(0, 0.02).
         rngs: where initial values come from.
 
-    Source: Perceiver IO §4.3 and appendix G; deepmind `MultimodalPreprocessor`.
+    Source: Perceiver IO §4.3 and appendix I; deepmind `MultimodalPreprocessor`.
     Differs: rates below 1 hide in training alone; DeepMind draws in inference as well.
     """
 

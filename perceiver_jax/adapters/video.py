@@ -28,7 +28,7 @@ class VideoInputAdapter(nnx.Module):
     Raises:
         ValueError: the patches do not tile a frame.
 
-    Source: Perceiver IO appendix G; deepmind `ImagePreprocessor(prep_type="patches")` of videos;
+    Source: Perceiver IO appendix I; deepmind `ImagePreprocessor(prep_type="patches")` of videos;
     patch channels are ordered (row, column, colour).
     """
 

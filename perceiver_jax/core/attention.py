@@ -82,8 +82,8 @@ class MultiHeadAttention(nnx.Module):
         ValueError: the heads do not divide the query/key or value channels, or the heads of keys
             and values do not divide the heads, or fewer channels than are to be turned.
 
-    Source: Perceiver §3.2; deepmind `perceiver.Attention`, krasserm `MultiHeadAttention`;
-    transformers `Idefics2PerceiverAttention` (fewer heads of keys), `IdeficsPerceiverAttention`
+    Source: Perceiver §3.1 and appendix C; deepmind `perceiver.Attention`, krasserm
+    `MultiHeadAttention`; transformers `Idefics2PerceiverAttention` (fewer heads of keys), `IdeficsPerceiverAttention`
     (normed heads).
     """
 

@@ -279,7 +279,7 @@ class MeanPoolHead(nnx.Module):
         init: initial values of the linear layer; None: N(0, 0.02).
         rngs: where initial values come from.
 
-    Source: Perceiver §3.1; deepmind `ProjectionDecoder`, lucidrains `Perceiver.to_logits`.
+    Source: Perceiver appendix C; deepmind `ProjectionDecoder`, lucidrains `Perceiver.to_logits`.
     """
 
     def __init__(

@@ -60,8 +60,8 @@ class MLP(nnx.Module):
         num_output_channels: channels out; None: `num_channels`.
         rngs: where initial values come from.
 
-    Source: Perceiver §3.2; deepmind `perceiver.MLP`, krasserm `MLP`, lucidrains `FeedForward`;
-    transformers `Idefics2MLP` (SwiGLU, whose `up_proj` are the values).
+    Source: Perceiver §3.1 and appendix C; deepmind `perceiver.MLP`, krasserm `MLP`, lucidrains
+    `FeedForward`; transformers `Idefics2MLP` (SwiGLU, whose `up_proj` are the values).
     """
 
     def __init__(

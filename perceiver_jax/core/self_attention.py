@@ -41,7 +41,8 @@ class SelfAttentionLayer(nnx.Module):
         num_channels: channels in and out.
         rngs: where initial values come from.
 
-    Source: Perceiver §3.2; deepmind `perceiver.SelfAttention`, krasserm `SelfAttentionLayer`.
+    Source: Perceiver §3.1 and appendix C; deepmind `perceiver.SelfAttention`, krasserm
+    `SelfAttentionLayer`.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ def imagenet_conv(**encoder_fields: Any) -> PerceiverConfig:
 def _imagenet(encoder_fields: dict[str, Any], **decoder_fields: Any) -> PerceiverConfig:
     """Perceiver IO config A with given preprocessing.
 
-    Source: Perceiver IO table 9; deepmind ImageNet colab.
+    Source: Perceiver IO table 7 and appendix A; deepmind ImageNet colab.
     """
     common: dict[str, Any] = {"activation": "gelu_tanh", "init_method": "variance_scaling"}
     encoder: dict[str, Any] = {

@@ -89,7 +89,7 @@ def top_tokens(model: Any, ids: Array, input_mask: Array, k: int) -> tuple[jax.A
 def language_perceiver(**encoder_fields: Any) -> PerceiverConfig:
     """DeepMind's masked language model of UTF-8 bytes: 201,108,230 parameters.
 
-    Source: Perceiver IO table 7 and appendix F; deepmind `language_perceiver_io_bytes`.
+    Source: Perceiver IO tables 1 and 11, appendix F; deepmind `language_perceiver_io_bytes`.
     """
     common: dict[str, Any] = {
         "vocab_size": 262,

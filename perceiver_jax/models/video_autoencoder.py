@@ -104,7 +104,7 @@ class VideoAutoencoder(Recordable, Releasable):
 def video_perceiver(**encoder_fields: Any) -> PerceiverConfig:
     """DeepMind's autoencoder of Kinetics: 19,858,855 parameters.
 
-    Source: Perceiver IO appendix G; deepmind `video_autoencoding_checkpoint`.
+    Source: Perceiver IO appendix I; deepmind `video_autoencoding_checkpoint`.
     """
     common: dict[str, Any] = {
         "activation": "gelu_tanh",

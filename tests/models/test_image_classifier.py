@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +96,14 @@ def image_token():
 )
 def test_published_models_have_their_number_of_parameters(config, num_parameters):
     assert params.count(models.skeleton(config()).params) == num_parameters
+
+
+@pytest.mark.parametrize("config", [imagenet_fourier, imagenet_learned, imagenet_conv])
+def test_published_models_have_no_dropout(config):
+    for half in (config().encoder, config().decoder):
+        rates = {f.name: getattr(half, f.name) for f in dataclasses.fields(half)}
+        rates = {name: rate for name, rate in rates.items() if name.endswith("dropout")}
+        assert len(rates) >= 3 and not any(rates.values())
 
 
 def test_parts_of_the_image_token_model_have_their_number_of_parameters():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from configs import imagenet_a
+from perceiver_jax import models, params
 from perceiver_jax.config import from_dict
+from perceiver_jax.models import ImageEncoderConfig, MeanPoolDecoderConfig, PerceiverConfig
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.model_flops import count_products, model_flops
 from tests.train.tiny_runs import experiment
@@ -70,3 +72,43 @@ def test_forms_of_attention_and_recomputation_do_not_matter():
         for fields in ({}, {"implementation": "plain"}, {"remat": "full"}, {"unroll": True})
     }
     assert len(flops) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "millions", "billions"),
+    [
+        ({}, 44.9, 707.2),
+        ({"num_cross_attention_layers": 1}, 42.1, 404.3),
+        (
+            {"first_self_attention_block_shared": False, "repeated_layers_shared": False},
+            326.2,
+            707.2,
+        ),
+    ],
+    ids=["shared", "one cross-attention", "nothing shared"],
+)
+def test_the_first_perceiver_has_its_published_parameters_and_operations(
+    fields, millions, billions
+):
+    """Perceiver tables 6 and 7, which count a little more than products."""
+    encoder = {
+        "image_shape": (224, 224, 3),
+        "num_frequency_bands": 64,
+        "num_cross_attention_heads": 1,
+        "num_cross_attention_layers": 8,
+        "num_self_attention_layers_per_block": 6,
+        "num_self_attention_blocks": 8,
+        "implementation": "plain",
+    }
+    skeleton = models.skeleton(
+        PerceiverConfig(
+            encoder=ImageEncoderConfig(**(encoder | fields)),
+            decoder=MeanPoolDecoderConfig(num_classes=1000),
+            num_latents=512,
+            num_latent_channels=1024,
+        )
+    )
+    assert round(params.count(skeleton.params) / 1e6, 1) == millions
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+    traced = jax.make_jaxpr(lambda p, x: skeleton.bind(p)(x))(skeleton.params, images)
+    assert count_products(traced.jaxpr) == pytest.approx(billions * 1e9, rel=2e-3)

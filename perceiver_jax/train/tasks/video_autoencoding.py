@@ -30,7 +30,7 @@ class VideoAutoencoding:
     """Reconstruct frames and sound, and tell the class.
 
     The loss of a clip is a weighted sum of three means: over pixels, over samples, and of the
-    label. Source of the weights: Perceiver IO appendix G, as far as it tells them.
+    label. Source of the weights: Perceiver IO appendix I, as far as it tells them.
     """
 
     image_weight: float = setting(0.03, "of the mean absolute error of colours in the loss")
