@@ -11,16 +11,28 @@ from perceiver_jax.run_frames import add_evaluate_flow, add_optical_flow, add_re
 
 
 def classify_image(options: argparse.Namespace) -> None:
-    """Prints the most probable classes of each image."""
+    """Prints the most probable classes of each image, and draws where the model looked."""
+    from perceiver_jax.errors import UserError
+    from perceiver_jax.pipelines.attention_plots import figure_files, write_figure
     from perceiver_jax.pipelines.image_classification import ImageClassification, image_files
     from perceiver_jax.pretrained import open_source
 
     files = image_files(options.image)
+    figures: Sequence[Path | None] = [None] * len(files)
+    if options.attention is not None:
+        figures = figure_files(options.attention, files)
+    elif options.latents is not None:
+        raise UserError("--latents are those that --attention=OUT draws; give that as well")
     classify = ImageClassification(open_source(options.source))
-    for file, guesses in zip(files, classify(files, options.top), strict=True):
+    for file, guesses, out in zip(files, classify(files, options.top), figures, strict=True):
         print(file)
         for label, probability in guesses:
             print(f"  {probability:7.2%}  {label}")
+        if out is not None:
+            label, probability = guesses[0]
+            title = f"{file.name}: {label}, {probability:.1%}"
+            write_figure(classify.attention(file).figure(title, latents=options.latents), out)
+            print(f"  attention: {out}")
 
 
 def fill_mask(options: argparse.Namespace) -> None:
@@ -294,6 +306,11 @@ def not_negative(text: str) -> int:
     return int(text)
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Whole numbers from 0 on with commas between them, for argparse."""
+    return [not_negative(number) for number in text.split(",")]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the task; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
@@ -306,6 +323,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
     )
     add_top_argument(task, 5, "classes")
+    task.add_argument(
+        "--attention",
+        type=Path,
+        metavar="OUT",
+        help="draw where the model looked: a .png, .pdf or .svg file for one image, or a folder "
+        "(a name without ending) that gets a .png for each",
+    )
+    task.add_argument(
+        "--latents",
+        type=whole_numbers,
+        metavar="I,J,…",
+        help="which latents --attention draws, counted from 0 (default: those that the answer "
+        "draws on most)",
+    )
     task.add_argument("image", type=Path, nargs="+", help="image files, or folders of them")
     task.set_defaults(run=classify_image)
 

@@ -16,6 +16,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import ImageEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.image_attention import ImageAttention, over_image
 
 BATCH_SIZE = 8
 """Most images that the model sees at once."""
@@ -80,6 +81,14 @@ class ImageClassification:
             batch = np.stack(part + part[:1] * (size - len(part)))
             for probabilities in _probabilities(self.model, batch)[: len(part)]:
                 yield self._best(probabilities, top)
+
+    def attention(self, picture: Path | str | np.ndarray) -> ImageAttention:
+        """Where the model looks in a picture; `attention(picture).figure()` draws it.
+
+        Raises:
+            UserError: a file that is no image, or a model that takes images as one token.
+        """
+        return over_image(self.model, self._input(picture), self.preprocessing)
 
     def _input(self, picture: Path | str | np.ndarray) -> np.ndarray:
         pixels = picture if isinstance(picture, np.ndarray) else read_picture(picture)

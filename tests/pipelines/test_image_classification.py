@@ -13,6 +13,7 @@ from perceiver_jax.data.imagenet import imagenet_classes
 from perceiver_jax.data.preprocessing import preprocess
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import release
+from perceiver_jax.pipelines.attention_plots import write_figure
 from perceiver_jax.pipelines.image_classification import (
     BATCH_SIZE,
     ImageClassification,
@@ -70,6 +71,31 @@ def test_the_command_names_each_file_and_its_classes(released, pictures, tmp_pat
     assert lines[1].split() == [f"{probability:.2%}", label]
 
 
+def test_the_command_draws_where_the_model_looked(released, pictures, tmp_path, capsys):
+    released.save(tmp_path / "model")
+    source, out = f"--source=ours:{tmp_path / 'model'}", tmp_path / "out"
+    run.main(["classify-image", source, "--top=1", f"--attention={out}", *map(str, pictures[:2])])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2::3] == [f"  attention: {out / name}.png" for name in "01"]
+    classify = ImageClassification(released)
+    for name, file in zip("01", pictures, strict=False):
+        label, probability = next(classify([file]))[0]
+        title = f"{file.name}: {label}, {probability:.1%}"
+        write_figure(classify.attention(file).figure(title), tmp_path / "want.png")
+        assert (out / f"{name}.png").read_bytes() == (tmp_path / "want.png").read_bytes()
+
+
+def test_the_command_draws_the_latents_that_are_wanted(released, pictures, tmp_path):
+    released.save(tmp_path / "model")
+    source, drawn = f"--source=ours:{tmp_path / 'model'}", []
+    for latents in ("3", "0,3", "3"):
+        out = tmp_path / "a.png"
+        options = [f"--attention={out}", f"--latents={latents}", str(pictures[0])]
+        assert run.main(["classify-image", source, *options]) == 0
+        drawn.append(out.read_bytes())
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
 def test_pictures_are_read_batch_by_batch(released):
     read = []
 
@@ -103,11 +129,20 @@ def test_the_number_of_classes_is_positive(top, capsys):
     assert f"'{top}' is no whole number from 1 on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("latents", ["", "1,", "-1", "1;2"])
+def test_latents_are_whole_numbers(latents, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["classify-image", "--source=x", f"--latents={latents}", "x.png"])
+    assert "is no whole number from 0 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--source=nowhere", "x.png"], "there is no workdir nowhere"),
         (["--source=onnx:x", "x.png"], "there is no format 'onnx'"),
+        (["--source=nowhere", "--attention=a.gif", "x.png"], "ends in none of .png, .pdf, .svg"),
+        (["--source=nowhere", "--latents=1,2", "x.png"], "--attention=OUT draws; give that"),
         (["--source=hugginface:x", "x.png"], "did you mean 'huggingface'"),
     ],
 )
