@@ -6,8 +6,8 @@ python -m perceiver_jax.train.main --config=configs/imagenet_a.py:smoke
 - Reads ImageNet as `python -m perceiver_jax.data.imagenet` prepares it; `smoke` takes three steps
   of a small model on synthetic images. See docs/imagenet.md.
 - The recipe is the published one (Perceiver IO appendix A.1; deepmind ImageNet training):
-  optimizer, schedule, Inception crops, mirroring, RandAugment, MixUp and CutMix, label smoothing. It was
-  published for this model, the one with Fourier features.
+  optimizer, schedule, Inception crops, mirroring, RandAugment, MixUp and CutMix, label smoothing.
+  It was published for this model, the one with Fourier features.
 - Hardware: planned for eight H200 or more, in bfloat16 (add
   --config.model.encoder.compute_dtype=bfloat16 --config.model.decoder.compute_dtype=bfloat16
   --config.model.encoder.remat=dots). The 137,625 steps are 5.8 hours there with all products at

@@ -10,9 +10,9 @@ python -m perceiver_jax.train.main --config=configs/mlm_bytes.py:smoke
 - Known of the fine-tuning on IMDb (krasserm, examples/training/mlm): the 50,000 unlabelled reviews
   in rows of 2,048 bytes with [CLS] and [SEP], whole words masked anew at 15 %, dropout 0.1, batches
   of 64, AdamW at 1e-5, 1,000 steps of warm-up, then constant, 12 epochs; validation loss 1.165.
-- Ours: the evaluation on the test split, the clipping of gradients, and max_predictions, which asks
-  the decoder for the first 512 masked bytes of a row alone. From random values take a larger
-  learning rate, 1e-4 for example, and far more steps.
+- Ours: no dropout in the decoder, the evaluation on the test split, the clipping of gradients, and
+  max_predictions, which asks the decoder for the first 512 masked bytes of a row alone. From random
+  values take a larger learning rate, 1e-4 for example, and far more steps.
 - Reads IMDb prepared with TensorFlow Datasets; `smoke` takes three steps of a tiny model.
 """
 
