@@ -18,15 +18,17 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --no-warn-co
 # Empty files in .venv, as new as the step that they stand for.
 MADE := $(VENV)/.made
 DEMO := $(VENV)/.installed-demo
+DOCS := $(VENV)/.installed-docs
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo    train a small Perceiver on real digits"
 	@echo "make test    run the tests; PYTEST_ARGS='-k attention' is passed on to pytest"
 	@echo "make lint    check format, style and types"
+	@echo "make docs    guides and reference as pages in build/docs"
 	@echo "make clean   remove .venv, builds and caches; runs/ stays"
 
 demo: $(DEMO)
@@ -39,6 +41,9 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: $(DOCS)
+	$(BIN)/python -m mkdocs build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
@@ -58,9 +63,14 @@ $(DEMO): $(MADE) pyproject.toml constraints.txt
 	$(INSTALL) -c constraints.txt -e '.[demo]'
 	@touch $@
 
-# [dev] contains [demo], so a later `make demo` has nothing to install. perceiver-io says that it needs
-# Python < 3.11 and a dozen packages; the modules that the tests compare with need neither.
+$(DOCS): $(MADE) pyproject.toml constraints.txt
+	$(INSTALL) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# [dev] contains [demo] and [docs], so a later `make demo` has nothing to install. perceiver-io says
+# that it needs Python < 3.11 and a dozen packages; the modules that the tests compare with need
+# neither.
 $(DEV): $(MADE) pyproject.toml constraints.txt
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(INSTALL) --no-deps --ignore-requires-python perceiver-io==0.11.0
-	@touch $(DEMO) $@
+	@touch $(DEMO) $(DOCS) $@

@@ -29,7 +29,7 @@ LAYERS = [
     {"train"},
     {"pretrained"},
     {"pipelines"},
-    {"train.main", "train.evaluate", "train.show_config", "run", "run_frames"},
+    {"train.main", "train.evaluate", "train.show_config", "run", "run_frames", "export"},
 ]
 """Parts of the package from bottom to top: a part imports from its own layer and from those below.
 

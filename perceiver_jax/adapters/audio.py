@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.adapters.base import ModalityConfig
+from perceiver_jax.adapters.input_arrays import InputArray, InputArrays
 from perceiver_jax.config import setting
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.position import GridEnds, fourier_axes, num_fourier_channels
@@ -32,7 +33,7 @@ class WaveformInputAdapter(nnx.Module):
     Raises:
         ValueError: the stretches do not tile the waveform.
 
-    Source: Perceiver IO appendix G; deepmind `AudioPreprocessor(samples_per_patch=...)`.
+    Source: Perceiver IO appendix I; deepmind `AudioPreprocessor(samples_per_patch=...)`.
     """
 
     def __init__(
@@ -119,6 +120,11 @@ class WaveformConfig(ModalityConfig):
             num_frequency_bands=self.num_frequency_bands,
             max_resolution=num_tokens if self.max_resolution is None else self.max_resolution,
         )
+
+    def input_arrays(self) -> InputArrays:
+        """See `ModalityConfig`."""
+        shape = (self.num_samples, self.num_channels)
+        return {"inputs": InputArray(shape=shape, dtype="float32", meaning="waveforms")}
 
 
 class WaveformHead(nnx.Module):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from flax import nnx
 
+from perceiver_jax.adapters.input_arrays import InputArrays
 from perceiver_jax.config import OpenChoice
 from perceiver_jax.core import EncoderConfig
 from perceiver_jax.core.tokens import Tokens
@@ -85,3 +86,7 @@ class ModalityConfig(EncoderConfig, OpenChoice, abc.ABC):
         Args:
             rngs: where initial values come from; adapters that learn nothing leave it alone.
         """
+
+    def input_arrays(self) -> InputArrays | None:
+        """What the model is called with; None where only the data tells."""
+        return None

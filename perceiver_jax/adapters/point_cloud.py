@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.adapters.base import ModalityConfig
+from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.core.real_positions import fourier_features_at
@@ -45,6 +46,18 @@ class PointCloudConfig(ModalityConfig):
             num_frequency_bands=self.num_frequency_bands,
             max_resolution=self.max_resolution,
         )
+
+    def input_arrays(self) -> InputArrays:
+        """See `ModalityConfig`."""
+        points = FreeSize("points")
+        return {
+            "inputs": InputArray(
+                shape=(points, self.num_channels),
+                dtype="float32",
+                meaning="points: three coordinates in [-1, 1], then other channels such as normals",
+            ),
+            "input_mask": mask_of(points),
+        }
 
 
 class PointCloudInputAdapter(nnx.Module):

@@ -14,6 +14,7 @@ from einops import rearrange
 from flax import nnx
 
 from perceiver_jax.adapters.base import ModalityConfig
+from perceiver_jax.adapters.input_arrays import InputArray, InputArrays
 from perceiver_jax.config import setting
 from perceiver_jax.core.position import fourier_axes, num_fourier_channels
 from perceiver_jax.core.tokens import Tokens
@@ -121,6 +122,11 @@ class SpectrogramConfig(ModalityConfig):
             num_frequency_bands=self.num_frequency_bands,
             max_resolution=self.max_resolution,
         )
+
+    def input_arrays(self) -> InputArrays:
+        """See `ModalityConfig`."""
+        shape, meaning = (self.num_frames, self.num_mel_bands), "spectrograms, frames before bands"
+        return {"inputs": InputArray(shape=shape, dtype="float32", meaning=meaning)}
 
 
 def patch_grid(shape: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.adapters.base import ModalityConfig
+from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
 from perceiver_jax.core.real_positions import fourier_features_at
 from perceiver_jax.core.tokens import Tokens
@@ -142,6 +143,27 @@ class TimeSeriesConfig(ModalityConfig):
             max_resolution=self.max_resolution,
             missing_indicators=self.missing_indicators,
         )
+
+    def input_arrays(self) -> InputArrays:
+        """See `ModalityConfig`."""
+        steps = FreeSize("steps")
+        return {
+            "inputs": {
+                "values": InputArray(
+                    shape=(steps, self.num_channels),
+                    dtype="float32",
+                    meaning="what is measured at each step; NaN: not known",
+                ),
+                "times": InputArray(
+                    shape=(steps,),
+                    dtype="float32",
+                    meaning="when, in the unit of the data",
+                    least=0.0,
+                    most=self.duration,
+                ),
+            },
+            "input_mask": mask_of(steps),
+        }
 
 
 def _described(inputs: Any) -> str:

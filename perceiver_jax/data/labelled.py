@@ -66,6 +66,14 @@ class LabelledDataConfig(OpenChoice, abc.ABC):
         """The views of an example that evaluation averages over, each as `prepare` returns it."""
         return [self.prepare(example, None)]
 
+    def constants(self) -> Mapping[str, Sequence[float]]:
+        """Numbers by which inputs are made ready and which no field has: the data tells them.
+
+        Raises:
+            DatasetError: the data is not there.
+        """
+        return {}
+
     def picture(self, inputs: Any) -> np.ndarray | None:
         """[H, W, 3] uint8 of one view's `inputs`, for people to look at; None: there is none."""
         return None

@@ -5,6 +5,7 @@ import dataclasses
 from flax import nnx
 
 from perceiver_jax.adapters import ArrayInputAdapter
+from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.position import ChannelOrder
@@ -34,6 +35,12 @@ class ArrayEncoderConfig(EncoderConfig):
                 f"max_frequency={self.max_frequency} has no meaning with num_frequency_bands=0; "
                 "leave it unset, or give a number of bands"
             )
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with."""
+        axes = [FreeSize(f"axis{i}") for i in range(self.num_axes)]
+        shape, meaning = (*axes, self.num_input_channels), "elements on their grid"
+        return {"inputs": InputArray(shape=shape, dtype="float32", meaning=meaning)}
 
 
 def array_input_adapter(config: ArrayEncoderConfig) -> ArrayInputAdapter:

@@ -9,6 +9,7 @@ from typing import Any
 from flax import nnx
 
 from perceiver_jax.adapters import LinearLogits, SequenceEmbedding, TiedLogits
+from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.adapters.sequence import PositionTable
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import PerceiverAR, PerceiverARConfig
@@ -66,6 +67,30 @@ class CausalSequenceConfig(PerceiverARConfig):
         if not self.abs_pos_emb or self.train_positions:
             return ()
         return ("^input_adapter/position_embedding/",)
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with."""
+        tokens, shape = FreeSize("tokens", self.max_seq_len), self.position_shape or ()
+        arrays = {
+            "inputs": InputArray(
+                shape=(tokens,),
+                dtype="int32",
+                meaning="token ids; what is shorter is padded on the left, so that the last logits "
+                "are those of what follows",
+                least=0,
+                most=self.vocab_size - 1,
+            ),
+            "input_mask": mask_of(tokens),
+        }
+        if len(shape) > 1:
+            arrays["positions"] = InputArray(
+                shape=(tokens, len(shape)),
+                dtype="int32",
+                meaning=f"the index of each token in each of the tables of {list(shape)} positions",
+                least=0,
+                most=min(shape) - 1,
+            )
+        return arrays
 
     def _check_turned(self) -> None:
         for which, num_heads in (("cross", self.cross_heads), ("self", self.num_heads)):

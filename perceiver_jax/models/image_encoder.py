@@ -16,6 +16,7 @@ from perceiver_jax.adapters import (
     PatchImageInputAdapter,
 )
 from perceiver_jax.adapters.conv_stem import ConvPadding
+from perceiver_jax.adapters.input_arrays import InputArray, InputArrays
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 from perceiver_jax.core.position import ChannelOrder
@@ -93,6 +94,11 @@ class ImageEncoderConfig(EncoderConfig):
                 f"num_preprocessing_channels={self.num_preprocessing_channels} has no meaning with "
                 "preprocessing='pixels'; leave it unset, or choose 'patches', 'conv' or 'conv1x1'"
             )
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with."""
+        meaning = "images, channels last, normalised"
+        return {"inputs": InputArray(shape=self.image_shape, dtype="float32", meaning=meaning)}
 
 
 def image_input_adapter(config: ImageEncoderConfig, *, rngs: nnx.Rngs) -> InputAdapter:

@@ -5,6 +5,7 @@ import dataclasses
 from flax import nnx
 
 from perceiver_jax.adapters import OpticalFlowInputAdapter
+from perceiver_jax.adapters.input_arrays import InputArray, InputArrays
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 
@@ -26,6 +27,18 @@ class OpticalFlowEncoderConfig(EncoderConfig):
     max_resolution: tuple[float, float] | None = setting(
         None, "frequencies go from 1 to half of this, per axis; None: image_shape"
     )
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with."""
+        return {
+            "inputs": InputArray(
+                shape=(2, *self.image_shape, 3),
+                dtype="float32",
+                meaning="two frames, red, green and blue: pixel / 127.5 - 1",
+                least=-1.0,
+                most=1.0,
+            )
+        }
 
 
 def optical_flow_encoder(

@@ -5,6 +5,7 @@ import dataclasses
 from flax import nnx
 
 from perceiver_jax.adapters import TokenInputAdapter
+from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
 
@@ -22,6 +23,20 @@ class TextEncoderConfig(EncoderConfig):
         for name in ("vocab_size", "max_seq_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with."""
+        tokens = FreeSize("tokens", self.max_seq_len)
+        return {
+            "inputs": InputArray(
+                shape=(tokens,),
+                dtype="int32",
+                meaning="token ids; what is shorter is padded on the right",
+                least=0,
+                most=self.vocab_size - 1,
+            ),
+            "input_mask": mask_of(tokens),
+        }
 
 
 def text_encoder(

@@ -11,6 +11,7 @@ from perceiver_jax.adapters import (
     WaveformInputAdapter,
 )
 from perceiver_jax.adapters.audio import num_patches
+from perceiver_jax.adapters.input_arrays import InputArray, InputArrays
 from perceiver_jax.adapters.video import patch_grid
 from perceiver_jax.config import part, setting
 from perceiver_jax.core import EncoderConfig, PerceiverEncoder
@@ -63,6 +64,24 @@ class VideoEncoderConfig(EncoderConfig):
         if self.video_max_resolution is not None:
             return self.video_max_resolution
         return patch_grid(self.video_shape, self.patch_size)
+
+    def input_arrays(self) -> InputArrays:
+        """What the model is called with; the label is left out, for it to guess."""
+        image = InputArray(
+            shape=self.video_shape,
+            dtype="float32",
+            meaning="frames, channels last: pixel / 255",
+            least=0.0,
+            most=1.0,
+        )
+        audio = InputArray(
+            shape=(self.num_samples, 1),
+            dtype="float32",
+            meaning="waveform, mono; zeros where there is no sound",
+            least=-1.0,
+            most=1.0,
+        )
+        return {"inputs": {"image": image, "audio": audio}}
 
 
 def video_encoder(

@@ -17,9 +17,12 @@ import numpy as np
 from perceiver_jax.errors import UserError
 
 NUM_PITCHES = 128
-NOTE_ON, NOTE_OFF, TIME_SHIFT, VELOCITY, PAD_ID = 0, 128, 256, 356, 388
+NOTE_ON, NOTE_OFF, TIME_SHIFT, VELOCITY = 0, 128, 256, 356
 """The first id of each kind of event."""
+PAD_ID = 388
+"""Fills up pieces that are shorter than a row; no event."""
 VOCAB_SIZE = 389
+"""Ids that there are, that of padding among them."""
 TICKS_PER_SECOND = 100
 MAX_SHIFT = VELOCITY - TIME_SHIFT
 """Ticks that one event can pass."""

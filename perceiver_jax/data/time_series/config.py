@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +124,14 @@ class TimeSeriesDataConfig(LabelledDataConfig):
         spare = max(0, len(example["times"]) - self.max_length)
         starts = np.linspace(0, spare, self.num_views).round().astype(int)
         return [self._part(example, int(start), None) for start in starts]
+
+    def constants(self) -> Mapping[str, Sequence[float]]:
+        """Mean and deviation of each channel, where series are normalised."""
+        if not self.normalise:
+            return {}
+        first = open_split(self, self.train_split)[0]
+        mean, deviation = _statistics(self, np.shape(first["values"])[1])
+        return {"mean": mean[0].tolist(), "deviation": deviation[0].tolist()}
 
     def picture(self, inputs: Any) -> np.ndarray:
         """[120, 160, 3] uint8: a line for each channel, with a dot for each value."""
