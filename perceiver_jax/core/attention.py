@@ -83,8 +83,8 @@ class MultiHeadAttention(nnx.Module):
             and values do not divide the heads, or fewer channels than are to be turned.
 
     Source: Perceiver §3.1 and appendix C; deepmind `perceiver.Attention`, krasserm
-    `MultiHeadAttention`; transformers `Idefics2PerceiverAttention` (fewer heads of keys), `IdeficsPerceiverAttention`
-    (normed heads).
+    `MultiHeadAttention`; transformers `Idefics2PerceiverAttention` (fewer heads of keys) and
+    `IdeficsPerceiverAttention` (normed heads).
     """
 
     def __init__(

@@ -24,7 +24,12 @@ class ProgressReport:
     """
 
     def __init__(self, num_steps: int, first_step: int):
-        self._console = Console(file=sys.stdout, quiet=jax.process_index() != 0, highlight=False)
+        self._console = Console(
+            file=sys.stdout,
+            quiet=jax.process_index() != 0,
+            highlight=False,
+            force_jupyter=False,  # a notebook would show every line as a figure of its own
+        )
         self._num_steps, self._first_step = num_steps, first_step
         self._live = self._console.is_terminal
         self._started: float | None = None

@@ -95,7 +95,7 @@ def prepare(pieces: Pieces, *, every_velocity: bool, into: Path, what: str) -> P
 
 
 def _encoded(pieces: Pieces, every_velocity: bool, what: str) -> Iterator[bytes]:
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True, force_jupyter=False).status("") as status:
         for number, notes in enumerate(pieces, 1):
             ids = encode(notes, every_velocity=every_velocity)
             if len(ids):

@@ -137,7 +137,7 @@ def prepare(
     try:
         _remove_abandoned(into, folder.name)
         temporary.mkdir(parents=True)
-        with Console(stderr=True).status("") as status:
+        with Console(stderr=True, force_jupyter=False).status("") as status:
             _write(documents, tokenizer, plan, temporary, what, status)
         _publish(temporary, folder)
     except OSError as error:
