@@ -8,6 +8,7 @@ from perceiver_jax.core.decoder import DecoderConfig, MeanPoolHead, PerceiverDec
 from perceiver_jax.core.dense import attend
 from perceiver_jax.core.encoder import PerceiverEncoder
 from perceiver_jax.core.encoder_config import EncoderConfig
+from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.mlp import MLP, MLPConfig
 from perceiver_jax.core.perceiver import Perceiver, PerceiverIO
 from perceiver_jax.core.perceiver_ar import PerceiverAR
@@ -24,6 +25,7 @@ __all__ = [
     "CrossAttentionLayer",
     "DecoderConfig",
     "EncoderConfig",
+    "InitConfig",
     "LatentsFromTokens",
     "MLPConfig",
     "MeanPoolHead",
