@@ -13,7 +13,9 @@ from perceiver_jax.models import (
     AnyModelConfig,
     CausalSequenceConfig,
     PerceiverConfig,
+    ResamplerConfig,
     causal_bytes,
+    idefics2_resampler,
     imagenet_fourier,
     language_perceiver,
     optical_flow_perceiver,
@@ -42,6 +44,8 @@ class Model:
         """Classes that it tells apart; of a language model, its vocabulary; of flow, none."""
         if isinstance(self.config, CausalSequenceConfig):
             return self.config.vocab_size
+        if isinstance(self.config, ResamplerConfig):
+            return 0
         encoder: Any = self.config.encoder
         decoder: Any = self.config.decoder
         if self.data == "frames":
@@ -54,6 +58,8 @@ class Model:
         """The same kind of model in a size that tests can afford."""
         if isinstance(self.config, CausalSequenceConfig):
             return _tiny_sequences(self.config)
+        if isinstance(self.config, ResamplerConfig):
+            return _tiny_features(self.config)
         encoder = self.config.encoder
         input_shape, of_encoder, of_decoder = TINY[self.data](self)
         num_blocks = min(2, encoder.num_self_attention_blocks)
@@ -135,6 +141,14 @@ def _tiny_sequences(config: CausalSequenceConfig) -> Model:
         init_scale=0.5,
     )
     return _of_sequences(tiny)
+
+
+def _tiny_features(config: ResamplerConfig) -> Model:
+    """Heads and the number of queries for each of their keys stay."""
+    tiny = dataclasses.replace(
+        config, num_latent_channels=TINY_CHANNELS, num_latents=4, num_layers=2, num_qk_channels=32
+    )
+    return _of_features(tiny, 12)
 
 
 TINY: dict[Data, Callable[[Model], Tiny]] = {
@@ -262,6 +276,17 @@ def _video_autoencoding() -> Model:
     return Model(config=config, data="clips", input_shape=encoder.video_shape)
 
 
+def _resampler() -> Model:
+    """The resampler of Idefics2 in a quarter of the channels: 980×980 pixels in patches of 14."""
+    config = dataclasses.replace(idefics2_resampler(), num_latent_channels=1024)
+    return _of_features(config, 4900)
+
+
+def _of_features(config: ResamplerConfig, num_features: int) -> Model:
+    shape = (num_features, config.num_latent_channels)
+    return Model(config=config, data="features", input_shape=shape)
+
+
 def _of_sequences(config: CausalSequenceConfig) -> Model:
     return Model(config=config, data="sequences", input_shape=(config.max_seq_len,))
 
@@ -276,6 +301,7 @@ MODELS = {
     "optical_flow": _optical_flow(),
     "optical_flow_small": _optical_flow_small(),
     "video_autoencoding": _video_autoencoding(),
+    "resampler": _resampler(),
 }
 """Models by the names that cases call them."""
 
@@ -339,7 +365,7 @@ class Case:
         """What is done with the model in question, which may be a tiny one.
 
         Raises:
-            ValueError: something other than `forward` is to be done with clips.
+            ValueError: something other than `forward` is to be done with clips or features.
         """
         known: dict[str, Any] = {
             "kind": self.kind,
@@ -358,9 +384,9 @@ class Case:
                 # When the latents are used up, each side goes on in its own way.
                 num_alike=min(num_new, most - num_latents),
             )
+        if model.data in ("clips", "features") and self.kind != "forward":
+            raise ValueError(f"{self.name}: {model.data} have kind 'forward' alone")
         if model.data == "clips":
-            if self.kind != "forward":
-                raise ValueError(f"{self.name}: clips have kind 'forward' alone")
             known |= _chunks(model.config.encoder)
         return Workload(**known, input_shape=(self.batch_size, *model.input_shape))
 
@@ -408,4 +434,5 @@ CASES = (
     Case("optical_flow_small", "train_step", 1, "huggingface", must=1.0, aim=1.5),
     # A 128th of the clip comes out; both sides encode all of it for that.
     Case("video_autoencoding", "forward", 1, "huggingface", must=1.0, aim=1.5),
+    Case("resampler", "forward", 1, "huggingface", must=1.0, aim=1.5),
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import causal_peer, clip_peer
+from benchmarks import causal_peer, clip_peer, resampler_peer
 from benchmarks.workload import LEARNING_RATE, WEIGHT_DECAY, Data, Loaded, Workload
 
 
@@ -120,6 +120,8 @@ def _function(peer: Peer, workload: Workload) -> Callable[[Any, Any], Any]:
         return lambda model, ids: causal_peer.predict(model, ids, workload.num_latents)
     if workload.data == "clips":
         return clip_peer.forward
+    if workload.data == "features":
+        return resampler_peer.forward
     if workload.data == "frames":
         return lambda model, patches: FLOW_SCALE * peer.forward(model, patches)
     if workload.kind == "cross_attention" and peer.cross_attend is not None:
@@ -244,6 +246,8 @@ def _load_huggingface(path: Path) -> Any:
     logging.disable_progress_bar()
     settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
     (architecture,) = settings["architectures"]
+    if architecture == resampler_peer.ARCHITECTURE:
+        return resampler_peer.load(path)
     return getattr(transformers, architecture).from_pretrained(path)
 
 

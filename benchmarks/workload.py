@@ -25,7 +25,7 @@ output is the loss. `prefill`: from a prompt to the logits after it, and a cache
 `decode`: from that, and the first new token, to more of them, each the most probable; its output
 are those tokens.
 """
-Data = Literal["images", "tokens", "sequences", "frames", "clips"]
+Data = Literal["images", "tokens", "sequences", "frames", "clips", "features"]
 """What inputs and targets are.
 
 `images`: standard normal noise [B, H, W, c], float32, with a class [B] each. `tokens`: ids [B, M]
@@ -36,6 +36,7 @@ modality `image`, uniform noise [B, T, H, W, 3] in [0, 1), and `audio`, [B, S, 1
 float32; and `query_indices`, [1, o] by modality, one of the chunks of pixels and of stretches of
 sound that a clip is decoded in, a call each. Targets are classes [B], outputs those of the chunk
 and of the label in one array; a call encodes the clip as well, as the peer keeps no latents.
+`features`: standard normal noise [B, M, C], float32, without targets; outputs are tokens [B, N, D].
 """
 
 
@@ -105,6 +106,13 @@ def _clips(rng: np.random.Generator, work: Workload) -> dict[str, Any]:
     }
 
 
+def _features(rng: np.random.Generator, work: Workload) -> dict[str, Any]:
+    return {
+        "inputs": rng.standard_normal(work.input_shape, np.float32),
+        "targets": np.zeros(work.input_shape[0]),
+    }
+
+
 def _classes(rng: np.random.Generator, work: Workload) -> np.ndarray:
     return rng.integers(work.num_classes, size=work.input_shape[0])
 
@@ -115,6 +123,7 @@ DRAW: dict[Data, Callable[[np.random.Generator, Workload], dict[str, Any]]] = {
     "sequences": _tokens,
     "frames": _frames,
     "clips": _clips,
+    "features": _features,
 }
 """Batches by what they are of."""
 

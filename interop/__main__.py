@@ -79,6 +79,8 @@ def _write(options: argparse.Namespace, found: Any) -> int:
         f"read     {options.source}: {params.count(structure.params):,} parameters in "
         f"{len(structure.params):,} arrays"
     )
+    if found.card.origin:
+        print(f"from     {found.card.origin}")
     exported = export_weights(
         found, options.destination_format, options.destination, approximate=options.approximate
     )

@@ -20,6 +20,8 @@ PUBLISHED: dict[str, Callable[[], AnyModelConfig]] = {
     "causal_subwords": models.causal_subwords,
     "symbolic_audio_maestro": models.symbolic_audio_maestro,
     "symbolic_audio_giantmidi": models.symbolic_audio_giantmidi,
+    # A part of a model of Hugging Face's library.
+    "idefics2_resampler": models.idefics2_resampler,
 }
 """Published models by name; their weights lie elsewhere."""
 

@@ -3,6 +3,7 @@
 - Texts are random ids, the second half of the last one padding.
 - Of causal models the first half of the tokens is the prefix, where there is room for one, and the
   first half of that is padding in the last example.
+- Resamplers get features, of which those of the last example's second half are padding.
 - Clips are asked at some points of frames and sound; their label is given where it is not hidden.
 """
 
@@ -20,12 +21,14 @@ from perceiver_jax.models import (
     OpticalFlowEncoderConfig,
     PerceiverConfig,
     QueryDecoderConfig,
+    ResamplerConfig,
     TextEncoderConfig,
     VideoEncoderConfig,
 )
 from perceiver_jax.models.perceiver_config import check_half
 
 GRID_SIDE = 7
+NUM_FEATURES = 6
 NUM_QUERIES = 5
 NUM_POINTS = 32
 MAX_TOKENS = 64
@@ -41,12 +44,15 @@ def example_inputs(config: AnyModelConfig, *, seed: int, batch_size: int = 2) ->
 
     Returns:
         `inputs` as the input adapter takes them, `queries` where the decoder is given them, and
-        `input_mask` of texts; of a causal model also the number `num_latents`, and `positions`
-        where counting does not tell them; of clips `inputs` and `query_indices` by modality.
+        `input_mask` of texts and of features; of a causal model also the number `num_latents`, and
+        `positions` where counting does not tell them; of clips `inputs` and `query_indices` by
+        modality.
     """
     rng = np.random.default_rng(seed)
     if isinstance(config, CausalSequenceConfig):
         return _sequences(config, rng, batch_size)
+    if isinstance(config, ResamplerConfig):
+        return _features(config, rng, batch_size)
     return _of_halves(config, rng, batch_size)
 
 
@@ -67,6 +73,17 @@ def _sequences(
     if len(sizes) > 1:
         example["positions"] = rng.integers(sizes, size=(*mask.shape, len(sizes)), dtype=np.int32)
     return example
+
+
+def _features(
+    config: ResamplerConfig, rng: np.random.Generator, batch_size: int
+) -> dict[str, np.ndarray]:
+    frames = () if config.max_frames is None else (config.max_frames,)
+    mask = np.ones((batch_size, *frames, NUM_FEATURES), bool)
+    mask[-1, ..., NUM_FEATURES // 2 :] = False
+    channels = config.num_input_channels or config.num_latent_channels
+    features = rng.standard_normal((*mask.shape, channels)).astype(np.float32)
+    return {"inputs": features, "input_mask": mask}
 
 
 def _of_halves(

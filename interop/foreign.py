@@ -28,6 +28,7 @@ class Foreign:
         music: from music to the model's input, where known.
         video: from a video to the model's input, where known.
         files: contents of further files that belong to the model, by name: a tokenizer.
+        part: which part of the model in the files the arrays are; None: all of it.
         origin: where the weights come from, where the files tell.
         licence: of the weights, where the files tell.
     """
@@ -40,5 +41,6 @@ class Foreign:
     music: MusicPreprocessing | None = None
     video: VideoPreprocessing | None = None
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    part: str | None = None
     origin: str | None = None
     licence: str | None = None

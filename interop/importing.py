@@ -25,6 +25,8 @@ from perceiver_jax.typing import Model
 HALVES = ("float16", "bfloat16")
 MAX_PIXELS = 2**26
 """Of an image that a model may take: tables of positions have a row for each."""
+LAYERS = ("num_self_attention_layers", "num_layers")
+"""What fields that count layers begin with."""
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What settings of an unforeseen form raise somewhere."""
 
@@ -153,11 +155,11 @@ def _check_size(config: AnyModelConfig, foreign: Foreign, path: Path) -> None:
     """Refuses settings of a model that is larger than its file before it is laid out."""
     fields = by_name(config)
     largest = max((array.size for array in foreign.arrays.values()), default=0)
-    layers = (fields[name] for name in fields if name.startswith("num_self_attention_layers"))
+    layers = [fields[name] for name in fields if name.startswith(LAYERS)]
     num_latents = fields.get("num_latents", 0) * fields.get("num_latent_channels", 0)
     told = {
         # what: (how many there are, the most that can be)
-        "layers": (max(layers), len(foreign.arrays)),
+        "layers": (max(layers, default=0), len(foreign.arrays)),
         "numbers in the latents": (num_latents, largest),
         "pixels in an image": (math.prod(fields.get("image_shape", (0,))[:2]), MAX_PIXELS),
     }
@@ -184,12 +186,13 @@ def _card(foreign: Foreign, config: AnyModelConfig, source: str) -> ModelCard:
             preprocessing = dataclasses.replace(preprocessing, image_shape=tuple(image_shape))
         else:
             preprocessing = None
+    part = f", {foreign.part} alone" if foreign.part else ""
     return ModelCard(
         labels=foreign.labels,
         preprocessing=preprocessing,
         text=foreign.text,
         music=foreign.music,
         video=foreign.video,
-        origin=foreign.origin or source,
+        origin=f"{foreign.origin or source}{part}",
         licence=foreign.licence,
     )

@@ -55,6 +55,29 @@ def SPLIT(n: int, axis: int, op: Op | None = None) -> Op:  # noqa: N802
     return Op(f"split {n} on {axis}, {part.name}", load, save)
 
 
+def JOIN(n: int, axis: int, op: Op | None = None) -> Op:  # noqa: N802
+    """Foreign tensors of equal size that lie side by side in one of ours: `SPLIT` the other way.
+
+    Args:
+        n: how many foreign tensors there are.
+        axis: along which axis of ours they lie.
+        op: how each becomes a part of ours; None keeps it.
+    """
+    part = op or KEEP
+    apart = SPLIT(n, axis)
+
+    def load(arrays: Arrays) -> Arrays:
+        if len({array.shape for array in arrays}) > 1:
+            shapes = " and ".join(str(list(array.shape)) for array in arrays)
+            raise ValueError(f"shapes {shapes} are not equal")
+        return apart.save(part.load(arrays))
+
+    def save(arrays: Arrays) -> Arrays:
+        return part.save(apart.load(arrays))
+
+    return Op(f"{part.name}, join {n} on {axis}", load, save)
+
+
 def _reshape(before: tuple[int, ...], after: tuple[int, ...]) -> Callable[[Arrays], Arrays]:
     def reshape(arrays: Arrays) -> Arrays:
         for array in arrays:

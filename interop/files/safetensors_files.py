@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from interop.files import FileError, checks
 
@@ -17,12 +17,14 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads all tensors of a file, of the shards of an index, or of a folder with either.
+def read(path: str | os.PathLike[str], below: str = "") -> dict[str, np.ndarray]:
+    """Reads the tensors of a file, of the shards of an index, or of a folder with either.
 
     Args:
         path: `NAME.safetensors`, `NAME.safetensors.index.json`, or a folder that holds
             `model.safetensors` or `model.safetensors.index.json`.
+        below: prefix of the names to read; others are left where they are, and so are shards that
+            have none of these.
 
     Returns:
         Arrays by name; bfloat16 and float8 with the dtypes of ml_dtypes.
@@ -36,7 +38,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if not found:
             raise FileError(f"folder {path} holds neither {WHOLE} nor {INDEX}; name the file")
         path = found[0]
-    arrays = _shards(path) if path.suffix == ".json" else _one(path)
+    arrays = (_shards if path.suffix == ".json" else _one)(path, below)
     checks.check_arrays(path, arrays)
     return arrays
 
@@ -65,33 +67,38 @@ def write(
             raise FileError(f"cannot write {path} as safetensors: {error}") from None
 
 
-def _one(path: Path) -> dict[str, np.ndarray]:
+def _one(path: Path, below: str) -> dict[str, np.ndarray]:
     checks.opened_size(path, EXPECTED)
     try:
-        return load_file(path)
+        with safe_open(path, framework="np") as file:
+            names = [name for name in file.keys() if name.startswith(below)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
             f"{path} is not {EXPECTED}, or is damaged ({error}); {checks.REMEDY}"
         ) from None
 
 
-def _shards(index: Path) -> dict[str, np.ndarray]:
-    """All tensors that an index lists.
+def _shards(index: Path, below: str) -> dict[str, np.ndarray]:
+    """The tensors that an index lists.
 
     Args:
         index: `{"weight_map": {TENSOR: FILE}}`, the files beside it.
+        below: prefix of their names.
     """
     checks.opened_size(index, EXPECTED_INDEX)
     try:
         weight_map = json.loads(index.read_bytes())["weight_map"]
-        files = {name: _shard(index, file) for name, file in weight_map.items()}
+        files = {
+            name: _shard(index, file) for name, file in weight_map.items() if name.startswith(below)
+        }
     except FileError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FileError(f"{index} is not {EXPECTED_INDEX} ({error}); {checks.REMEDY}") from None
     arrays: dict[str, np.ndarray] = {}
     for shard in sorted(set(files.values())):
-        for name, array in _one(shard).items():
+        for name, array in _one(shard, below).items():
             if files.get(name) != shard:
                 listed = files[name].name if name in files else "nowhere"
                 raise FileError(

@@ -76,14 +76,7 @@ def read(folder: Path, num_channels: int | None = 3, *, between: bool = True) ->
         FileError: something is missing or damaged.
     """
     settings = config(folder)
-    if (folder / WEIGHTS).is_file():
-        arrays = safetensors_files.read(folder / WEIGHTS)
-    elif (folder / INDEX).is_file():
-        arrays = safetensors_files.read(folder / INDEX)
-    elif (folder / TORCH_WEIGHTS).is_file():
-        arrays = dict(torch_files.read(folder / TORCH_WEIGHTS).tensors)
-    else:
-        raise FileError(f"{folder} has no weights; it takes {WEIGHTS}, {INDEX} or {TORCH_WEIGHTS}")
+    arrays = weights(folder)
     preprocessing = None
     if num_channels is not None and (folder / PREPROCESSING).is_file():
         preprocessing = image_preprocessing(read_json(folder / PREPROCESSING), num_channels)
@@ -91,6 +84,33 @@ def read(folder: Path, num_channels: int | None = 3, *, between: bool = True) ->
     return HubFolder(
         config=settings, arrays=arrays, preprocessing=preprocessing, text=text, files=files
     )
+
+
+def weights(folder: Path, below: str = "") -> dict[str, np.ndarray]:
+    """The tensors in a folder.
+
+    Args:
+        folder: with weights.
+        below: prefix of the names to read, which these lose. What lies elsewhere is not read, but
+            in a file of PyTorch's, which is read as a whole.
+
+    Raises:
+        FileError: there are none, or they are damaged.
+    """
+    paths = [folder / name for name in (WEIGHTS, INDEX, TORCH_WEIGHTS)]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise FileError(f"{folder} has no weights; it takes {WEIGHTS}, {INDEX} or {TORCH_WEIGHTS}")
+    if found.name == TORCH_WEIGHTS:
+        tensors = torch_files.read(found).tensors
+    else:
+        tensors = safetensors_files.read(found, below)
+    arrays = {
+        name.removeprefix(below): array for name, array in tensors.items() if name.startswith(below)
+    }
+    if below and not arrays:
+        raise FileError(f"{found} has no tensors whose names start with '{below}'")
+    return arrays
 
 
 def write(folder: Path, contents: HubFolder, **processor: Any) -> None:

@@ -1,5 +1,6 @@
 """Settings of foreign models: whether they can express a config, and where files keep them."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +12,15 @@ from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig, ImageEncoderConfig, PerceiverConfig
 from perceiver_jax.models.perceiver_config import check_half
+
+KV_HEADS = "_kv_heads"
+ONLY_HERE: dict[str, Any] = {
+    "norm": "layer_norm",
+    "qk_norm": False,
+    "rotary_channels": 0,
+    "latents_contribute_kv": False,
+}
+"""What no other implementation of a Perceiver lets choose, as it is there."""
 
 
 def check_settings(whose: str, settings: Mapping[str, tuple[Any, Any]]) -> None:
@@ -59,11 +69,30 @@ def layer_settings(
         "out_bias": True,
         "mlp_bias": True,
     }
-    return {
-        f"{name}.{field}": (getattr(half, field), value)
-        for name, half in (("encoder", encoder), ("decoder", decoder))
-        for field, value in only.items()
-    }
+    result: dict[str, tuple[Any, Any]] = {}
+    for name, half in (("encoder", encoder), ("decoder", decoder)):
+        for field, value in only.items():
+            result[f"{name}.{field}"] = (getattr(half, field), value)
+        result |= common_requirements(half, f"{name}.")
+    return result
+
+
+def common_requirements(options: LayerOptions, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """What no implementation of a Perceiver lets choose, as (value, the one it has to be).
+
+    Args:
+        options: an encoder, a decoder, or a model that has no halves.
+        prefix: goes before the names of settings, as in "encoder.".
+    """
+    result: dict[str, tuple[Any, Any]] = {}
+    for field in dataclasses.fields(options):
+        name, given = field.name, getattr(options, field.name)
+        if name in ONLY_HERE:
+            result[f"{prefix}{name}"] = (given, ONLY_HERE[name])
+        elif name.endswith(KV_HEADS):
+            num_heads = getattr(options, name.removesuffix(KV_HEADS) + "_heads")
+            result[f"{prefix}{name}"] = (None if given == num_heads else given, None)
+    return result
 
 
 def settings_beside(source: Path) -> dict[str, Any] | None:

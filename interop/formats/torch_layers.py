@@ -13,3 +13,8 @@ def linear(ours: str, theirs: str, *, bias: bool = True) -> list[Row]:
 def norm(ours: str, theirs: str) -> list[Row]:
     """A `torch.nn.LayerNorm`."""
     return [row(f"{ours}/scale", f"{theirs}.weight"), row(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def rms_norm(ours: str, theirs: str) -> list[Row]:
+    """A norm with a scale alone, which libraries write themselves."""
+    return [row(f"{ours}/scale", f"{theirs}.weight")]

@@ -2,7 +2,8 @@
 
 - They make tables of positions in float32; where the model is float64, these are given to them.
 - A model of optical flow has the attribute `flow_scale`: what flow is multiplied with to be pixels.
-- Models of clips are in `clips`, as they take and give several arrays.
+- Models of clips are in `clips`, as they take and give several arrays; `resamplers` are no
+  Perceivers of that library.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from interop.references import ReferenceMissing, clips, frames
+from interop.references import ReferenceMissing, clips, frames, resamplers
 from interop.references.torch_stages import Stages, load_arrays, recording
 
 OPTICAL_FLOW = "PerceiverForOpticalFlow"
@@ -31,6 +32,9 @@ def build(settings: Mapping[str, Any]) -> Any:
     """
     modeling = transformers_perceiver()
     (architecture,) = settings["architectures"]
+    if architecture in resamplers.CLASSES:
+        with quiet():
+            return resamplers.build(settings)
     with quiet():
         model = getattr(modeling, architecture)(modeling.PerceiverConfig(**settings))
     if architecture == OPTICAL_FLOW:
@@ -114,6 +118,8 @@ def forward(model: Any, inputs: Mapping[str, Any]) -> Any:
     """The model's output for inputs as in `stages`, a tensor with gradients; of clips, several."""
     import torch
 
+    if resamplers.is_resampler(model):
+        return resamplers.forward(model, inputs)
     if clips.takes_clips(model):
         return clips.forward(model, inputs)
     given = inputs["inputs"]
@@ -151,13 +157,16 @@ def stages(model: Any, inputs: Mapping[str, Any]) -> Stages:
     Args:
         model: as made by `build`.
         inputs: `inputs`, images [B, H, W, c], frames [B, 2, H, W, 3] or token ids [B, M];
-            `input_mask`, [B, M] bool, True = a token; of clips, as of `clips.forward`.
+            `input_mask`, [B, M] bool, True = a token; of clips, as of `clips.forward`, of
+            resamplers as of `resamplers.stages`.
 
     Returns:
         [(name of our stage, array)] in order of computation, `outputs` last.
     """
     import torch
 
+    if resamplers.is_resampler(model):
+        return resamplers.stages(model, inputs)
     perceiver = model.perceiver
     crossed = perceiver.encoder.cross_attention
     # Decoders of classes are wrapped.

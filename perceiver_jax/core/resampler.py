@@ -189,7 +189,7 @@ class PerceiverResampler(Recordable):
         """
         tokens = self._features(inputs, input_mask)
         tape.stage("inputs", tokens.content)
-        asking = _tokens(self.latents[...] if latents is None else latents)
+        asking = self._initial(latents, len(tokens.content))
         z = asking.content
 
         def apply(i, z, key, tape=SILENT):
@@ -207,6 +207,20 @@ class PerceiverResampler(Recordable):
             z = self.output_projection(z)
         tape.stage("outputs", z)
         return z
+
+    def _initial(self, latents: Array | Tokens | None, batch_size: int) -> Tokens:
+        """[1 or B, N, D] latents to start from."""
+        if latents is None:
+            latents = self.latents[...]
+        if not isinstance(latents, Tokens):
+            latents = Tokens(content=latents[None] if latents.ndim == 2 else latents)
+        shape, channels = latents.content.shape, self.config.num_latent_channels
+        if len(shape) != 3 or shape[-1] != channels or shape[0] not in (1, batch_size):
+            raise ValueError(
+                f"latents of shape {shape} do not fit {batch_size} inputs; this resampler takes "
+                f"[N, {channels}] for all, or [{batch_size}, N, {channels}]"
+            )
+        return latents
 
     def _features(self, inputs: Array | Tokens, input_mask: Array | None) -> Tokens:
         """Projected features on a line, frames told apart."""
@@ -234,15 +248,14 @@ class PerceiverResampler(Recordable):
             frames = x if x.ndim == 4 else x[:, None]
             x = frames + self.frame_embedding[: frames.shape[1]][None, :, None]
         x = x.reshape(len(x), -1, x.shape[-1])
+        if tokens.mask is not None and tokens.mask.shape != x.shape[:2]:
+            raise ValueError(
+                f"input_mask of {tokens.mask.shape} features does not fit inputs of {x.shape[:2]}; "
+                "it takes one bool per feature"
+            )
         return dataclasses.replace(tokens, content=x, positions=(), order=None)
 
 
 def _line(mask: Array | None) -> Array | None:
     """[B, M] or [B, F, M] → [B, F * M]."""
     return None if mask is None else mask.reshape(len(mask), -1)
-
-
-def _tokens(latents: Array | Tokens) -> Tokens:
-    if isinstance(latents, Tokens):
-        return latents
-    return Tokens(content=latents[None] if latents.ndim == 2 else latents)

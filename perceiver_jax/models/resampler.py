@@ -9,9 +9,10 @@ class Resampler(PerceiverResampler, Releasable):
 
 
 def idefics2_resampler() -> ResamplerConfig:
-    """The resampler of Idefics2, 8 billion parameters in all: SigLIP's features to 64 tokens.
+    """The resampler of Idefics2: features of the language model's channels to 64 tokens.
 
-    Source: HuggingFaceM4/idefics2-8b; transformers `Idefics2PerceiverConfig`.
+    Source: the defaults of transformers' `Idefics2PerceiverConfig`. Its `Idefics2Connector` has an
+    MLP before it: `num_input_channels=1152`, `num_input_hidden_channels=14336`.
     """
     return ResamplerConfig(
         num_latents=64,

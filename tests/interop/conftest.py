@@ -14,6 +14,7 @@ from perceiver_jax.models import (
     OpticalFlowDecoderConfig,
     OpticalFlowEncoderConfig,
     PerceiverConfig,
+    ResamplerConfig,
     TextDecoderConfig,
     TextEncoderConfig,
     VideoDecoderConfig,
@@ -38,7 +39,7 @@ CAUSAL_CARD = ModelCard(
     origin="a test",
     licence="MIT",
 )
-MUSIC_CARD = FLOW_CARD = ModelCard(origin="a test", licence="MIT")
+MUSIC_CARD = FLOW_CARD = RESAMPLER_CARD = ModelCard(origin="a test", licence="MIT")
 NUM_BYTES = 262
 MUSIC = {"vocab_size": 389, "output_norm": True, "output_bias": False, "abs_pos_emb": False}
 """What models of music have otherwise than those of bytes."""
@@ -239,6 +240,32 @@ def deepmind_causal_model(**fields):
     return ar_rotary(**(usual | fields))
 
 
+def resampler(**fields):
+    """As Idefics2 has it, and else tiny."""
+    usual = {
+        "num_latents": 3,
+        "num_latent_channels": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "num_qk_channels": 24,
+        "activation": "swiglu",
+        "norm": "rms_norm",
+        "layer_norm_epsilon": 1e-6,
+        "masked_rows": "uniform",
+    }
+    return ResamplerConfig(**(usual | fields))
+
+
+PROJECTION = {"num_input_channels": 10, "num_input_hidden_channels": 20}
+"""What Idefics2 has before it."""
+IDEFICS = {
+    "num_kv_heads": None,
+    "activation": "relu",
+    "norm": "layer_norm",
+    "layer_norm_epsilon": 1e-5,
+}
+"""What the first IDEFICS has otherwise."""
 LUCIDRAINS_LM = {
     "num_tokens": 20_000,
     "dim": 32,
@@ -272,6 +299,8 @@ def card_of(config):
     """What is known of a model that takes such inputs."""
     if isinstance(config, CausalSequenceConfig):
         return CAUSAL_CARD if config.vocab_size == NUM_BYTES else MUSIC_CARD
+    if isinstance(config, ResamplerConfig):
+        return RESAMPLER_CARD
     if isinstance(config.encoder, OpticalFlowEncoderConfig):
         return FLOW_CARD
     return TEXT_CARD if isinstance(config.encoder, TextEncoderConfig) else CARD

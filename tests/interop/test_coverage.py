@@ -18,15 +18,18 @@ from perceiver_jax.models import (
     PerceiverConfig,
 )
 from tests.interop.conftest import (
+    IDEFICS,
     LUCIDRAINS_AR,
     LUCIDRAINS_LM,
     MUSIC,
+    PROJECTION,
     TABLE,
     causal_model,
     deepmind_causal_model,
     flow_model,
     language_model,
     parts,
+    resampler,
     schedule,
     text_classifier,
     video_autoencoder,
@@ -80,6 +83,8 @@ EXPRESSIBLE = {
         "causal model": models.causal_bytes(),
         "optical flow": models.optical_flow_perceiver(),
         "clips": models.video_perceiver(),
+        "resampler": models.idefics2_resampler(),
+        "resampler of videos": models.flamingo_resampler(64, max_frames=8),
     },
     "krasserm": {
         "published": exact_gelu(models.imagenet_fourier()),
@@ -129,6 +134,13 @@ EXPRESSIBLE = {
         "clips, exact GELU": video_autoencoder("gelu", **TWELVE_LAYERS),
         "clips, channels of the queries": video_autoencoder(
             decoder={"num_cross_attention_qk_channels": None}, num_cross_attention_qk_channels=8
+        ),
+        "resampler of Idefics2": resampler(),
+        "connector of Idefics2, twelve layers": resampler(**PROJECTION, num_layers=12),
+        "resampler of Idefics2, exact GELU": resampler(activation="geglu", num_kv_heads=None),
+        "resampler of IDEFICS": resampler(**IDEFICS),
+        "resampler of IDEFICS, normed heads, channels of the latents": resampler(
+            **IDEFICS, qk_norm=True, num_qk_channels=None
         ),
         "optical flow, published": models.optical_flow_perceiver(),
         "optical flow, exact GELU": flow_model("gelu", **TWELVE_LAYERS),

@@ -69,6 +69,20 @@ def test_ops_invert(op, theirs, ours):
     np.testing.assert_array_equal(saved, array)
 
 
+def test_what_lies_apart_there_is_joined_here():
+    """Two [out, in] tensors are the first and the second half of our [in, out]."""
+    op = ops.JOIN(2, 1, ops.TRANSPOSE)
+    first, second = numbers(3, 2), -numbers(3, 2)
+    (joined,) = op.load([first, second])
+    np.testing.assert_array_equal(joined, np.concatenate([first.T, second.T], 1))
+    for got, want in zip(op.save([joined]), (first, second), strict=True):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(ValueError, match=r"shapes \[3, 2\] and \[2, 3\] are not equal"):
+        op.load([first, numbers(2, 3)])
+    with pytest.raises(ValueError, match="has no 2 equal parts on axis 1"):
+        op.save([numbers(2, 5)])
+
+
 def test_conv2d_moves_the_right_axes():
     """Out, in, height, width there; height, width, in, out here."""
     array = numbers(2, 3, 4, 5)

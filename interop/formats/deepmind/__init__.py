@@ -10,7 +10,7 @@ from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
 from interop.rows import Row
 from perceiver_jax.errors import UserError
-from perceiver_jax.models import AnyModelConfig
+from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, PerceiverConfig
 
 __all__ = [
     "PUBLISHED",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def config(meta: Mapping[str, Any]) -> AnyModelConfig:
+def config(meta: Mapping[str, Any]) -> PerceiverConfig | CausalSequenceConfig:
     """Our config from the arguments of DeepMind's modules.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 from interop.formats.deepmind.encoders import refuse
 from interop.formats.deepmind.layers import cross_layer, linear, norm, nth, self_layer
-from interop.formats.settings import check_settings
+from interop.formats.settings import check_settings, common_requirements
 from interop.rows import Row, row, table
 from perceiver_jax.config import ConfigError
 from perceiver_jax.errors import UserError
@@ -243,6 +243,7 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     rotary_layers = ours.num_self_attention_layers if turned else ours.num_rotary_layers
     return {
         **{name: (getattr(ours, name), value) for name, value in ONLY.items()},
+        **common_requirements(ours),
         "activation": (
             ours.activation,
             _nearest(ours.activation, ACTIVATIONS.values(), "squared_relu"),

@@ -1,4 +1,4 @@
-"""Hugging Face transformers (PyTorch): images, texts, optical flow and clips.
+"""Hugging Face transformers (PyTorch): images, texts, optical flow, clips and resamplers.
 
 - Much stands in their code and not in `config.json`: `requirements` lists it.
 - `hidden_act` is exact GELU unless said; attention is uniform where everything is masked.
@@ -13,12 +13,12 @@ from interop.formats.huggingface.config_json import architecture
 from interop.formats.huggingface.files import read, write
 from interop.formats.huggingface.kinds import FAMILIES, WHOSE
 from interop.rows import Row
-from perceiver_jax.models import AnyModelConfig, PerceiverConfig
+from perceiver_jax.models import AnyModelConfig, PerceiverConfig, ResamplerConfig
 
 __all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
 
 
-def config(settings: Mapping[str, Any]) -> PerceiverConfig:
+def config(settings: Mapping[str, Any]) -> PerceiverConfig | ResamplerConfig:
     """Our config from a `config.json`.
 
     Raises:
@@ -49,7 +49,8 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
 
 def notes(config: AnyModelConfig) -> tuple[str, ...]:
     """What their classes do otherwise and no setting tells."""
-    return getattr(family_of(config, FAMILIES, WHOSE), "NOTES", ())
+    family = family_of(config, FAMILIES, WHOSE)
+    return family.notes(config) if hasattr(family, "notes") else getattr(family, "NOTES", ())
 
 
 def rows(config: AnyModelConfig) -> list[Row]:

@@ -158,15 +158,7 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a setting is unknown, or has an unknown value.
     """
-    for name, value in settings.items():
-        if name not in (*DEFAULTS, *OURS, *UNREAD, *GENERIC):
-            # Empty, it prunes nothing.
-            if name == "pruned_heads" and not value:
-                continue
-            raise ConfigError(
-                f"config.json has the unknown setting {name}={value!r}"
-                f"{suggestion(name, DEFAULTS)}; if it does not change the computation, remove it"
-            )
+    refuse_unknown(settings, DEFAULTS, (*OURS, *UNREAD))
     result = DEFAULTS | dict(settings)
     labels = settings.get("id2label")
     if labels is not None:
@@ -180,6 +172,27 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if result[name] not in known:
             raise ConfigError(f"config.json: {name}={result[name]!r}; known are {', '.join(known)}")
     return result
+
+
+def refuse_unknown(
+    settings: Mapping[str, Any], known: Iterable[str], ignored: Iterable[str] = ()
+) -> None:
+    """Raises a ConfigError for a setting that might change the computation.
+
+    Args:
+        settings: of a `config.json`, or of a part of it.
+        known: names of settings that are read.
+        ignored: names of settings that change nothing, beside those of every model.
+    """
+    known = list(known)
+    for name, value in settings.items():
+        # Empty, it prunes nothing.
+        if name in (*known, *ignored, *GENERIC) or (name == "pruned_heads" and not value):
+            continue
+        raise ConfigError(
+            f"config.json has the unknown setting {name}={value!r}{suggestion(name, known)}; if it "
+            "does not change the computation, remove it"
+        )
 
 
 def layer_fields(settings: Mapping[str, Any]) -> dict[str, Any]:

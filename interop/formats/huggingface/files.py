@@ -1,14 +1,14 @@
 """Their folders: `config.json`, weights, and what makes pictures and texts the models' input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from interop.files import FileError
 from interop.foreign import Foreign
 from interop.formats import hub_folder
-from interop.formats.huggingface import optical_flow, video_autoencoder
-from interop.formats.huggingface.config_json import DEFAULTS, complete_settings
+from interop.formats.huggingface import optical_flow, resampler, video_autoencoder
+from interop.formats.huggingface.config_json import DEFAULTS, architecture, complete_settings
 from interop.formats.huggingface.kinds import FAMILIES
 from perceiver_jax.card import TextPreprocessing
 from perceiver_jax.models import MaskedLanguageModel, TextClassifier
@@ -19,7 +19,11 @@ CLASSES_OF_TEXTS = [
     if {MaskedLanguageModel, TextClassifier} & set(family.MODELS)
     for name in family.CLASSES
 ]
-CLASSES_OF_FRAMES = (*optical_flow.CLASSES, *video_autoencoder.CLASSES)
+CLASSES_WITHOUT_PICTURES = (
+    *optical_flow.CLASSES,
+    *video_autoencoder.CLASSES,
+    *resampler.CLASSES,
+)
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
 
@@ -27,13 +31,18 @@ NUM_BYTES = 262
 def read(source: Path) -> Foreign:
     """A folder as `save_pretrained` writes it.
 
+    Of a whole IDEFICS or Idefics2 the resampler alone is read, and its settings are those of that.
+
     A model of texts whose folder has no tokenizer takes bytes, as the published ones do, if its
     vocabulary is that of bytes.
 
     Raises:
         FileError: something is missing or damaged.
     """
-    num_channels = None if _is_of(hub_folder.config(source), CLASSES_OF_FRAMES) else 3
+    settings = hub_folder.config(source)
+    if _is_of(settings, resampler.WHOLE):
+        return _part(source, settings)
+    num_channels = None if _is_of(settings, CLASSES_WITHOUT_PICTURES) else 3
     contents = hub_folder.read(source, num_channels)
     text, files = (contents.text, contents.files) if _takes_texts(contents.config) else (None, {})
     vocab_size = contents.config.get("vocab_size", DEFAULTS["vocab_size"])
@@ -50,11 +59,19 @@ def read(source: Path) -> Foreign:
     )
 
 
+def _part(source: Path, whole: Mapping[str, Any]) -> Foreign:
+    """The resampler in a whole model's folder."""
+    below = resampler.WHOLE[architecture(whole, resampler.WHOLE)]
+    settings = resampler.settings(resampler.config(whole))
+    arrays = hub_folder.weights(source, below)
+    return Foreign(arrays=arrays, settings=settings, part=below.removesuffix("."))
+
+
 def _takes_texts(settings: Mapping[str, Any]) -> bool:
     return _is_of(settings, CLASSES_OF_TEXTS)
 
 
-def _is_of(settings: Mapping[str, Any], classes: Sequence[str]) -> bool:
+def _is_of(settings: Mapping[str, Any], classes: Iterable[str]) -> bool:
     architectures = settings.get("architectures")
     return isinstance(architectures, list) and any(name in classes for name in architectures)
 

@@ -4,6 +4,7 @@ from interop.formats.huggingface import (
     image_classifier,
     masked_language_model,
     optical_flow,
+    resampler,
     sequence_classifier,
     video_autoencoder,
 )
@@ -15,4 +16,5 @@ FAMILIES = (
     sequence_classifier,
     optical_flow,
     video_autoencoder,
+    resampler,
 )

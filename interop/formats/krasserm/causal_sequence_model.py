@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from interop.formats.krasserm import layers
-from interop.formats.settings import check_settings
+from interop.formats.settings import check_settings, common_requirements
 from interop.formats.torch_layers import norm
 from interop.rows import Arrays, Row, ignore, row, table
 from perceiver_jax.config import ConfigError, from_dict, suggestion
@@ -123,6 +123,7 @@ def requirements(config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
     """
     ours = _checked(config)
     only = {name: (getattr(ours, name), value) for name, value in ONLY.items()}
+    only |= common_requirements(ours)
     turned = ours.num_turned(ours.num_channels // ours.num_heads, embedded=ours.abs_pos_emb)
     return only | {"turned channels of a head (rotary_fraction)": (turned, _rotary_channels(ours))}
 

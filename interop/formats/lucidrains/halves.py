@@ -9,6 +9,7 @@
 from typing import Any
 
 from interop.formats.lucidrains.arguments import HalvesArguments
+from interop.formats.settings import common_requirements
 from perceiver_jax.core import DecoderConfig, EncoderConfig
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.models import ImageEncoderConfig, PerceiverConfig
@@ -98,6 +99,7 @@ def encoder_requirements(config: PerceiverConfig) -> Requirements:
 def attention_requirements(name: str, half: EncoderConfig | DecoderConfig) -> Requirements:
     """What all attentions of a half have in common."""
     return {
+        **common_requirements(half, f"{name}."),
         f"{name}.layer_norm_epsilon": (half.layer_norm_epsilon, 1e-5),
         f"{name}.qkv_bias": (half.qkv_bias, False),
         f"{name}.out_bias": (half.out_bias, True),

@@ -15,6 +15,7 @@ import numpy as np
 from interop.formats.lucidrains.arguments import MIN_ROTARY_CHANNELS, PerceiverARArguments
 from interop.formats.lucidrains.halves import Requirements
 from interop.formats.lucidrains.shapes import FREQUENCIES
+from interop.formats.settings import common_requirements
 from interop.formats.torch_layers import linear, norm
 from interop.ops import SPLIT, TRANSPOSE
 from interop.rows import Arrays, Row, ignore, row
@@ -116,6 +117,7 @@ def requirements(config: CausalSequenceConfig) -> Requirements:
     context = (config.max_seq_len,)
     return {
         **{name: (getattr(config, name), value) for name, value in ONLY.items()},
+        **common_requirements(config),
         **_rotary_requirements(config),
         "position_shape": (config.position_shape or context, context),
         "num_cross_attention_heads": (config.cross_heads, config.num_heads),

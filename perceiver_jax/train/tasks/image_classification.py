@@ -20,7 +20,7 @@ from perceiver_jax.models import (
     MeanPoolDecoderConfig,
     PerceiverConfig,
 )
-from perceiver_jax.models.perceiver_config import check_half
+from perceiver_jax.models.perceiver_config import check_half, half_of
 from perceiver_jax.train.losses import ClassificationLoss, classification_loss, smooth
 from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
@@ -45,7 +45,7 @@ class ImageClassification:
 
     def check(self, model: PerceiverConfig, data: ImageDataConfig) -> None:
         """See `Task`."""
-        encoder, decoder = model.encoder, model.decoder
+        encoder, decoder = half_of(model, "encoder"), half_of(model, "decoder")
         if not isinstance(data, ImageDataConfig):
             raise UserError(
                 f"image classification takes an ImageDataConfig, not a {type(data).__name__}; "

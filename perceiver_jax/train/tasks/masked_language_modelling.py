@@ -16,6 +16,7 @@ from perceiver_jax.data.text.tokenizers import MASK_TEXT, Tokenizer, required_to
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import PerceiverConfig, TextDecoderConfig, TextEncoderConfig
 from perceiver_jax.models.masked_language_model import top_tokens
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.train.losses import token_sums
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.train.tasks.text import check_text, text_preprocessing, tokenizer_files
@@ -52,7 +53,7 @@ class MaskedLanguageModelling:
 
     def check(self, model: PerceiverConfig, data: TextDataConfig) -> None:
         """See `Task`."""
-        encoder, decoder = model.encoder, model.decoder
+        encoder, decoder = half_of(model, "encoder"), half_of(model, "decoder")
         if not (
             isinstance(encoder, TextEncoderConfig)
             and isinstance(decoder, TextDecoderConfig)

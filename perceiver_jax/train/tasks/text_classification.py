@@ -23,7 +23,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
     TextEncoderConfig,
 )
-from perceiver_jax.models.perceiver_config import check_half
+from perceiver_jax.models.perceiver_config import check_half, half_of
 from perceiver_jax.train.losses import classification_loss, smooth
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.train.tasks.text import check_text, text_preprocessing, tokenizer_files
@@ -46,7 +46,7 @@ class TextClassification:
 
     def check(self, model: PerceiverConfig, data: TextDataConfig) -> None:
         """See `Task`."""
-        encoder, decoder = model.encoder, model.decoder
+        encoder, decoder = half_of(model, "encoder"), half_of(model, "decoder")
         if not (
             isinstance(encoder, TextEncoderConfig)
             and isinstance(decoder, ClassificationDecoderConfig)

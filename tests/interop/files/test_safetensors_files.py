@@ -67,6 +67,17 @@ def test_a_written_file_is_read_back(tmp_path, arrays):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_below_a_prefix_alone_are_read(tmp_path, arrays, sharded):
+    """A shard that holds none of them may be missing, and what else is wrong with it."""
+    safetensors_files.write(tmp_path / "a.safetensors", arrays)
+    b = {name: array for name, array in arrays.items() if name.startswith("b")}
+    same(safetensors_files.read(tmp_path / "a.safetensors", "b"), b)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    same(safetensors_files.read(sharded, "b"), b)
+    with pytest.raises(FileError, match="no file"):
+        safetensors_files.read(sharded)
+
+
 def test_transposed_arrays_and_other_byte_orders_are_written_as_they_read(tmp_path):
     array = np.arange(6, dtype=">f4").reshape(2, 3).T
     safetensors_files.write(tmp_path / "a.safetensors", {"w": array})
