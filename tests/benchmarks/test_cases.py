@@ -123,5 +123,6 @@ def test_models_have_their_published_number_of_parameters():
         "optical_flow": 41_057_134,
         "optical_flow_small": 11_866_990,
         "video_autoencoding": 19_858_855,
+        "resampler": 49_620_992,
         "causal_bytes": 30_563_078,
     }
