@@ -22,13 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from interop.configs import find_config
+    from interop.configs import find_config, is_source
     from interop.expressible import nearest
-    from interop.importing import find_format
+    from interop.importing import find_format, read
     from interop.printing import describe
 
-    module = find_format(options.format)
-    config, changes = nearest(module, find_config(_config_name(options), module))
+    module, name = find_format(options.format), _config_name(options)
+    found = read(module, name, None)[1] if is_source(name) else find_config(name, module)
+    config, changes = nearest(module, found)
     for change in changes:
         print(f"# {module.WHOSE} cannot express {change}")
     print(describe(module.rows(config), config))
@@ -38,7 +39,10 @@ def _table(options: argparse.Namespace) -> int:
 def _config_name(options: argparse.Namespace) -> str:
     name = options.config or options.name
     if name is None:
-        raise UserError("give the config: --config=FILE, or the NAME of a published model")
+        raise UserError(
+            "give the config: --config=FILE, the NAME of a published model, or a file, folder or "
+            "hub id with weights"
+        )
     return name
 
 
@@ -126,7 +130,11 @@ def _parser() -> argparse.ArgumentParser:
 
     table = command("table", _table, "print which parameter is called what elsewhere")
     table.add_argument("format", help=formats)
-    table.add_argument("name", nargs="?", help="a published model, in place of --config")
+    table.add_argument(
+        "name",
+        nargs="?",
+        help="a published model, or a file, folder or hub id with weights, in place of --config",
+    )
 
     check = command("check", _check, "run a reference implementation and ours side by side")
     check.add_argument("format", help=formats)

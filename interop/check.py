@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from perceiver_jax.models.release import Release
 
 TOLERANCE = 1e-9
 """Of the largest difference over the largest value of a stage, in float64."""
+MAX_REASON = 500
+"""Characters of what a reference implementation says."""
 FURTHER_ARGUMENTS = ("input_mask", "positions", "queries", "query_indices", "num_latents")
 """What a batch may hold besides the inputs."""
 
@@ -75,7 +78,7 @@ def check(
     Args:
         format: one of `FORMATS` with a reference implementation.
         source: file, folder or hub id.
-        config: of the model, where the files do not tell.
+        config: of the model, where the files do not tell or another is wanted.
         batch: `.npz` with `inputs`, as our model's call takes them, and any of
             `FURTHER_ARGUMENTS`; of clips by modality, as in `inputs/image`; None: seeded noise.
         perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
@@ -86,7 +89,9 @@ def check(
     """
     module = find_format(format)
     if importlib.util.find_spec("torch") is None:
-        raise ReferenceMissing("a check needs torch; run: pip install 'perceiver-flax[torch]'")
+        raise ReferenceMissing(
+            "a check needs torch; run, in a checkout: pip install -c constraints.txt '.[torch]'"
+        )
     import torch
 
     try:
@@ -95,7 +100,10 @@ def check(
         raise ReferenceMissing(
             f"format '{format}' has no reference implementation to compare with"
         ) from error
+    given = config
     foreign, config = read(module, source, config)
+    # A file may tell a part of its settings.
+    settings = module.settings(config) if given or foreign.settings is None else foreign.settings
     table = module.rows(config)
     with jax.enable_x64(True):
         arrays = {name: _double(array) for name, array in foreign.arrays.items()}
@@ -108,11 +116,12 @@ def check(
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            theirs = reference.run(foreign.settings or module.settings(config), arrays, inputs)
+            theirs = reference.run(settings, arrays, inputs)
+        except UserError:
+            raise
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(
-                f"the reference implementation does not take this: {str(error)[:500]}"
-            ) from error
+            reason = textwrap.shorten(str(error), MAX_REASON, placeholder=" …")
+            raise UserError(f"the reference implementation does not take this: {reason}") from error
         finally:
             torch.set_default_dtype(before)
         if perturb is not None:

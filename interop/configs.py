@@ -49,6 +49,15 @@ def find_config(name: str, module: ModuleType) -> AnyModelConfig:
     return _of_experiment(name)
 
 
+def is_source(name: str) -> bool:
+    """Whether a name means weights, a file, a folder or a hub id, and none of these configs."""
+    from perceiver_jax.train.command_line import shipped_configs
+
+    path = name.partition(":")[0]
+    is_config = name in PUBLISHED or path in shipped_configs() or path.endswith((".json", ".py"))
+    return not is_config and ("/" in name or Path(name).exists())
+
+
 def _of_experiment(name: str) -> AnyModelConfig:
     from perceiver_jax.train.command_line import config_file, shipped_configs
     from perceiver_jax.train.config import ExperimentConfig
@@ -61,8 +70,9 @@ def _of_experiment(name: str) -> AnyModelConfig:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
         raise UserError(
-            f"'{name}' is no config{hint}; name a JSON file, a config file, or one of "
-            f"{', '.join(known)}"
+            f"'{name}' is no config{hint}; name a JSON file, a config file (shipped are "
+            f"{', '.join(shipped_configs())}), or a published model: "
+            f"{', '.join(name for name in PUBLISHED if name not in shipped_configs())}"
         ) from error
     get_config = runpy.run_path(str(file))["get_config"]
     tree = get_config(variant) if variant else get_config()

@@ -93,7 +93,9 @@ def nearest(module: ModuleType, config: AnyModelConfig) -> tuple[AnyModelConfig,
         listed = "\n  ".join(changes)
         raise UserError(
             f"{module.WHOSE} has no model with these parameters; it would need other settings\n"
-            f"  {listed}"
+            f"  {listed}\n"
+            "No settings that it has give parameters of these shapes, so --approximate "
+            "(approximate=True) does not help"
         )
     return changed, changes
 

@@ -3,7 +3,11 @@
 - Importing this package is light: models, adapters and training load where they are named.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
+
+PARTS = ("adapters", "core", "generate", "models", "params", "pipelines", "pretrained")
+"""Parts that `perceiver_jax.NAME` loads when it is first asked for."""
 
 if TYPE_CHECKING:
     from perceiver_jax.pretrained import load_checkpoint
@@ -17,4 +21,6 @@ def __getattr__(name: str) -> Any:
         from perceiver_jax.pretrained import load_checkpoint
 
         return load_checkpoint
+    if name in PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,26 @@
-"""What all commands share: programs compiled once, and mistakes answered in a sentence."""
+"""What all commands share: programs compiled once, mistakes in a sentence, a console."""
 
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from perceiver_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def make_console(**options: Any) -> "Console":
+    """A rich console; in a notebook one that writes plain lines, as into a file.
+
+    There rich would show every line as a figure of its own, and move a cursor that is none.
+    """
+    from rich.console import Console
+
+    if Console().is_jupyter:
+        options |= {"force_jupyter": False, "force_terminal": False}
+    return Console(**options)
 
 
 def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> int:

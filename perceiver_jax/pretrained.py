@@ -63,6 +63,11 @@ def load_checkpoint(
     Raises:
         UserError: there is no checkpoint, or not that one.
     """
+    if (Path(workdir) / "model.safetensors").is_file():
+        raise UserError(
+            f"{workdir} is a release, no workdir of a run; load it with "
+            f"interop.load_pretrained('ours', {str(workdir)!r})"
+        )
     return _open_run(Path(workdir), step).model()
 
 

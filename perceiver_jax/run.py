@@ -1,6 +1,7 @@
 """`python -m perceiver_jax.run TASK --source=… INPUT`: models on files and texts."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def classify_image(options: argparse.Namespace) -> None:
     elif options.latents is not None:
         raise UserError("--latents are those that --attention=OUT draws; give that as well")
     classify = ImageClassification(open_source(options.source))
+    if options.attention is not None:
+        classify.check_attention(options.latents)
     for file, guesses, out in zip(files, classify(files, options.top), figures, strict=True):
         print(file)
         for label, probability in guesses:
@@ -166,15 +169,10 @@ def generation_settings(options: argparse.Namespace, length_penalty: float = 1.0
     }
 
 
-def check_music_files(prompt: Path | None, out: Path, render: Path | None) -> None:
-    """Raises a UserError where there is nothing to begin with, or a file would be lost."""
+def check_music_files(prompt: Path, out: Path, render: Path | None) -> None:
+    """Raises a UserError where a file would be lost."""
     from perceiver_jax.errors import UserError
 
-    if prompt is None:
-        raise UserError(
-            "there is no music to begin with, and a model continues some; give a MIDI file, as in "
-            f"generate-music --source=… --out={out} beginning.mid"
-        )
     files = [file.resolve() for file in (prompt, out, render) if file is not None]
     if len(set(files)) < len(files):
         raise UserError(
@@ -275,7 +273,6 @@ def add_music_arguments(task: argparse.ArgumentParser) -> None:
     task.add_argument(
         "prompt",
         type=Path,
-        nargs="?",
         help="MIDI file to continue; of one longer than the model takes, it sees the end",
     )
 
@@ -311,10 +308,41 @@ def whole_numbers(text: str) -> list[int]:
     return [not_negative(number) for number in text.split(",")]
 
 
+class TaskLines(argparse.HelpFormatter):
+    """Help with each task on a line; its base forgets that tasks are indented."""
+
+    def add_argument(self, action):
+        """As its base does, with that room."""
+        super().add_argument(action)
+        self._action_max_length += self._indent_increment
+
+
+class TaskParser(argparse.ArgumentParser):
+    """The parser of a task, which itself refuses what it does not know, with its own usage."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As its base does, but nothing may be left over."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            names = [argument.partition("=")[0] for argument in unknown]
+            near = [difflib.get_close_matches(n, self._option_string_actions, n=1) for n in names]
+            hints = [f"did you mean {match}?" for matches in near for match in matches]
+            self.error("; ".join([f"unrecognized arguments: {' '.join(unknown)}", *hints]))
+        return found, unknown
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the command line and runs the task; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m perceiver_jax.run", description=__doc__)
-    tasks = parser.add_subparsers(metavar="TASK", required=True)
+    """Parses the command line and runs the task; returns the exit code.
+
+    Without arguments it prints the tasks.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="python -m perceiver_jax.run",
+        description=__doc__,
+        formatter_class=TaskLines,
+    )
+    tasks = parser.add_subparsers(metavar="TASK", required=True, parser_class=TaskParser)
 
     task = tasks.add_parser("classify-image", help="images to the most probable classes")
     task.add_argument(
@@ -386,6 +414,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_evaluate_flow(tasks, positive)
     add_reconstruct(tasks, positive)
 
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     options = parser.parse_args(arguments)
     return run_command(lambda: options.run(options))
 

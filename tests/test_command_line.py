@@ -29,11 +29,15 @@ MISTAKES = {
     ),
     "a word for a number": (
         ["train.main", TINY, "--config.num_steps=three"],
-        ["num_steps", "three", "int"],
+        ["error: config.num_steps='three' is not valid; it takes int\n"],
     ),
     "a fraction for a count": (
         ["train.main", TINY, "--config.data.batch_size=1.5"],
-        ["batch_size", "1.5", "int"],
+        ["error: config.data.batch_size='1.5' is not valid; it takes int\n"],
+    ),
+    "a word for a fraction": (
+        ["train.main", TINY, "--config.optimizer.learning_rate=fast"],
+        ["error: config.optimizer.learning_rate='fast' is not valid; it takes float\n"],
     ),
     "a word that is no choice": (
         ["train.main", TINY, "--config.optimizer.name=adan"],
@@ -203,7 +207,8 @@ def test_the_config_command_prints_values_types_meanings_and_the_parameter_count
     assert done.returncode == 0, done.stderr
     lines = {line.split(" = ")[0].strip(): line for line in done.stdout.splitlines() if "=" in line}
     assert "77" in lines["num_steps"] and "int; training steps" in lines["num_steps"]
-    assert "'adamw' or 'lamb' or 'adam' or 'sgd'" in lines["name"]
+    assert "# 'adamw', 'lamb', 'adam' (no weight decay), 'sgd', or 'muon'" in lines["name"]
+    assert "# 'none' or 'dots' or 'full' or bool; what of each layer" in lines["remat"]
     assert "0.1 (default 0.0)" in lines["dropout"]
     assert "None or" in lines["clip_norm"] or "or None" in lines["clip_norm"]
     assert "907,212 parameters" in done.stdout

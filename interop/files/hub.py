@@ -38,7 +38,7 @@ def locate(source: str, file_names: Sequence[str]) -> Path:
     except ImportError:
         raise FileError(
             f"no such file or folder: {source}; to read it as the id of a model of Hugging Face's "
-            "hub, run: pip install 'perceiver-flax[hub]'"
+            "hub, run, in a checkout: pip install -c constraints.txt '.[hub]'"
         ) from None
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(file_names)))

@@ -87,7 +87,7 @@ def write(
 
     Args:
         path: of the file.
-        tensors: by name.
+        tensors: by name; those that are one array share a storage, as tied ones do in PyTorch.
         rest: what lies beside the state dict, which is then under 'state_dict'; None: the file is
             the state dict.
         prefix: goes before every name.
@@ -97,7 +97,8 @@ def write(
     """
     path = Path(path)
     torch = _torch()
-    named = {prefix + name: _tensor(torch, path, name, array) for name, array in tensors.items()}
+    made = {id(array): _tensor(torch, path, name, array) for name, array in tensors.items()}
+    named = {prefix + name: made[id(array)] for name, array in tensors.items()}
     with checks.replaced(path) as temporary, temporary.open("wb") as file:
         torch.save(named if rest is None else {"state_dict": named, **rest}, file)
 
@@ -280,6 +281,6 @@ def _torch() -> ModuleType:
     except ImportError:
         raise FileError(
             "PyTorch's files need the package torch, which is not installed; "
-            "run: pip install 'perceiver-flax[torch]'"
+            "run, in a checkout: pip install -c constraints.txt '.[torch]'"
         ) from None
     return torch

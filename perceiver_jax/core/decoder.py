@@ -101,6 +101,7 @@ class PerceiverDecoder(nnx.Module):
         config = DecoderConfig(**fields)
         self.config = config
         self.output_adapter = output_adapter
+        self.num_latent_channels = num_latent_channels
         self.adapts_queries = query_adapter is not None
         if query_adapter is not None:
             self.query_adapter = query_adapter
@@ -185,6 +186,13 @@ class PerceiverDecoder(nnx.Module):
         queries = _tokens(queries)
         query_mask = queries.mask if query_mask is None else query_mask
         latents = _tokens(latents)
+        if 1 not in (len(queries.content), len(latents.content)) and len(queries.content) != len(
+            latents.content
+        ):
+            raise ValueError(
+                f"queries for {len(queries.content)} examples do not fit the latents of "
+                f"{len(latents.content)}; give [O, E] queries for all, or one set for each"
+            )
         at_once = self._at_once(len(latents.content), latents.num_tokens)
         plain = tape.recording or self.config.implementation == "plain"
         if queries.num_tokens > 2 * at_once and not plain:

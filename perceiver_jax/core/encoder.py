@@ -65,6 +65,7 @@ class PerceiverEncoder(nnx.Module):
             )
         self.config = config
         self.input_adapter = input_adapter
+        self.num_latent_channels = num_latent_channels
         self.computed_latents = latent_adapter is not None
         if latent_adapter is not None:
             self.latent_adapter = latent_adapter
@@ -145,6 +146,13 @@ class PerceiverEncoder(nnx.Module):
         They have the moments, segments and mask of the initial latents.
         """
         input_key, latent_key, cross_key, block_key = split(key, 4)
+        announced = self.input_adapter.num_input_channels
+        if tokens.num_channels != announced:
+            raise ValueError(
+                f"{type(self.input_adapter).__name__} announces num_input_channels={announced} and "
+                f"gave tokens of {tokens.num_channels} channels, positions included; make both the "
+                "same"
+            )
         tokens = self._with_input_dropout(tokens, input_key)
         if tape.recording:
             tape.stage("inputs", tokens.dense())
@@ -211,6 +219,11 @@ class PerceiverEncoder(nnx.Module):
                 f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
                 f"{tokens.num_tokens} tokens; it takes {shape}, one bool per token"
             )
+        if tokens.mask is not None and jnp.issubdtype(tokens.mask.dtype, jnp.floating):
+            raise ValueError(
+                f"input_mask is of type {tokens.mask.dtype}; give bools, True = an element, False "
+                "= padding (and no numbers that are added to scores)"
+            )
         mask = drop_inputs(tokens.mask, shape, self.config.input_dropout, key)
         return dataclasses.replace(tokens, mask=mask)
 
@@ -227,6 +240,11 @@ class PerceiverEncoder(nnx.Module):
             latents = self.latents[...]
         if not isinstance(latents, Tokens):
             latents = Tokens(content=latents[None] if latents.ndim == 2 else latents)
+        if latents.num_channels != self.num_latent_channels or latents.content.ndim != 3:
+            raise ValueError(
+                f"latents of shape {latents.content.shape} do not fit this encoder, which takes "
+                f"[N, {self.num_latent_channels}] or [B, N, {self.num_latent_channels}]"
+            )
         return jax.tree.map(lambda x: drop_latents(x, self.config.latent_dropout, key), latents)
 
 

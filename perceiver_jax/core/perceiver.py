@@ -42,10 +42,23 @@ class PerceiverIO(Recordable):
         encoder: inputs → latents.
         decoder: latents and queries → predictions.
 
+    Raises:
+        ValueError: the halves are exchanged, or have latents of different channels.
+
     Source: Perceiver IO §3; deepmind `Perceiver`, krasserm `PerceiverIO`.
     """
 
     def __init__(self, encoder: PerceiverEncoder, decoder: PerceiverDecoder):
+        if not isinstance(encoder, PerceiverEncoder) or not isinstance(decoder, PerceiverDecoder):
+            raise ValueError(
+                f"PerceiverIO takes an encoder and a decoder, in this order, not a "
+                f"{type(encoder).__name__} and a {type(decoder).__name__}"
+            )
+        if encoder.num_latent_channels != decoder.num_latent_channels:
+            raise ValueError(
+                f"an encoder of {encoder.num_latent_channels} latent channels and a decoder of "
+                f"{decoder.num_latent_channels} do not fit; give both the same num_latent_channels"
+            )
         self.encoder = encoder
         self.decoder = decoder
 
@@ -82,6 +95,12 @@ class PerceiverIO(Recordable):
         Returns:
             Whatever the decoder's output adapter makes, for a classifier [B, classes] logits.
         """
+        if queries is None and self.decoder.adapts_queries:
+            adapter = type(self.decoder.query_adapter).__name__
+            raise ValueError(
+                f"this model makes queries of what is given at the call ({adapter}), such as "
+                "coordinates [O, d] or [B, O, d]; pass it as queries="
+            )
         adapter_key, encoder_key, decoder_key = split(key, 3)
         tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))

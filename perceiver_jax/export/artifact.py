@@ -144,11 +144,12 @@ def _check_folder(folder: Path) -> None:
     """Raises a UserError where files of somebody else would be lost."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; an artifact is a folder, so name another path")
-    others = {"checkpoints", "config.json", "card.json"}
-    if folder.is_dir() and (found := others & {path.name for path in folder.iterdir()}):
+    if not folder.is_dir() or (folder / DESCRIPTION).is_file():
+        return
+    if found := sorted(path.name for path in folder.iterdir()):
+        listed = ", ".join(found[:3]) + (" and more" if len(found) > 3 else "")
         raise UserError(
-            f"{folder} has {', '.join(sorted(found))} in it and is a run or a release; name "
-            "another folder, such as one in it"
+            f"{folder} has {listed} in it and is no artifact; name a new folder, such as one in it"
         )
 
 

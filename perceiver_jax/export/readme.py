@@ -10,9 +10,10 @@ def readme(description: Mapping[str, Any]) -> str:
     platforms = ", ".join(program["platforms"])
     inputs = "\n".join(_told(one) for one in description["inputs"])
     outputs = "\n".join(_told(one) for one in description["outputs"])
+    origin = model["origin"] or "where the weights come from is not recorded"
     return f"""# {model["kind"]}
 
-{model["does"]} {model["origin"] or "Where the weights come from is not recorded"}.
+{model["does"]} {origin[:1].upper() + origin[1:]}.
 
 This folder needs no library but `jax`, `numpy` and `flatbuffers`. It was written with jax
 {program["jax"]}, for {platforms}.

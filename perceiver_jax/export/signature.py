@@ -14,6 +14,7 @@ from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArray
 from perceiver_jax.data import LabelledDataConfig
 from perceiver_jax.data.labelled import open_split
 from perceiver_jax.errors import UserError
+from perceiver_jax.models import QueryDecoderConfig, ResamplerConfig
 from perceiver_jax.models.perceiver_config import half_of
 
 
@@ -55,7 +56,12 @@ def signature(config: Any, sizes: Mapping[str, int], data: Any) -> Signature:
     Raises:
         UserError: a size is unknown, or not given and found nowhere; or there is no telling.
     """
-    encoder = half_of(config, "encoder")
+    encoder, decoder = half_of(config, "encoder"), half_of(config, "decoder")
+    if isinstance(decoder, QueryDecoderConfig) or isinstance(config, ResamplerConfig):
+        raise UserError(
+            "models that are given their queries at the call, and resamplers, are parts of a "
+            "larger program: export that with jax.export, as docs/deploy.md shows for models"
+        )
     arrays = encoder.input_arrays()
     labelled = data if isinstance(data, LabelledDataConfig) else None
     if arrays is None:

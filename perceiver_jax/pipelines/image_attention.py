@@ -70,8 +70,7 @@ class ImageAttention:
         heads = slice(None) if head is None else slice(head, head + 1)
         most = np.argsort(-shares, kind="stable")[:MOST_LATENTS].tolist()
         chosen = most if latents is None else latents
-        for latent in chosen:
-            _check("latent", latent, len(shares))
+        check_latents(chosen, len(shares))
         parts = [
             Heat(f"latent {latent}: {shares[latent]:.1%}", maps[heads, latent].mean(axis=0))
             for latent in chosen
@@ -101,8 +100,7 @@ def over_image(model: Any, image: np.ndarray, preprocessing: ImagePreprocessing)
         ValueError: the image is none of the model's.
     """
     image = np.asarray(image)
-    tokens = jax.eval_shape(model.encoder.input_adapter, image[None])
-    height, width = _grid(tokens.grid, image.shape[:2])
+    height, width = token_grid(model, image.shape)
     maps = {name: np.asarray(weights) for name, weights in _maps(model, image[None]).items()}
     num_latents = maps["encoder/step/0/cross_attention"].shape[2]
     if "decoder/cross_attention" in maps:
@@ -121,6 +119,27 @@ def over_image(model: Any, image: np.ndarray, preprocessing: ImagePreprocessing)
         through=tuple(shares[0] / sums for shares in rollout.latents),
         queries=(rollout.inputs[0] / sums).reshape(-1, height, width),
     )
+
+
+def token_grid(model: Any, image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of the tokens of an image; nothing is computed.
+
+    Args:
+        model: as of `over_image`.
+        image_shape: height, width, channels.
+
+    Raises:
+        UserError: as `over_image`.
+        ValueError: the image is none of the model's.
+    """
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    return _grid(jax.eval_shape(model.encoder.input_adapter, image).grid, image.shape[1:3])
+
+
+def check_latents(latents: Sequence[int], num_latents: int) -> None:
+    """Raises a UserError for a latent that a model with so many has not."""
+    for latent in latents:
+        _check("latent", latent, num_latents)
 
 
 @jax.jit

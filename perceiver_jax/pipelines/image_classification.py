@@ -16,7 +16,13 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import ImageEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
-from perceiver_jax.pipelines.image_attention import ImageAttention, over_image
+from perceiver_jax.pipelines.image_attention import (
+    ImageAttention,
+    check_latents,
+    over_image,
+    token_grid,
+)
+from perceiver_jax.pipelines.model_kinds import kind_of
 
 BATCH_SIZE = 8
 """Most images that the model sees at once."""
@@ -47,10 +53,11 @@ class ImageClassification:
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, ImageEncoderConfig):
             raise UserError(
-                f"a model with a {type(encoder).__name__} does not classify images; "
-                "it takes one with an ImageEncoderConfig"
+                f"{kind_of(release.config)} does not classify images; take a classifier of images "
+                "(ImageEncoderConfig)"
             )
         self.model = release.model()
+        self.num_latents = release.config.num_latents
         image_shape = encoder.image_shape
         self.preprocessing = release.card.preprocessing or usual_preprocessing(image_shape)
         self.labels = release.card.labels or usual_labels(release.config.decoder.num_classes)
@@ -89,6 +96,18 @@ class ImageClassification:
             UserError: a file that is no image, or a model that takes images as one token.
         """
         return over_image(self.model, self._input(picture), self.preprocessing)
+
+    def check_attention(self, latents: Sequence[int] | None = None) -> None:
+        """Raises what `attention` and its figure would of any picture, before there is one.
+
+        Args:
+            latents: those that the figure is to show.
+
+        Raises:
+            UserError: the model takes images as one token, or has no such latent.
+        """
+        token_grid(self.model, self.preprocessing.image_shape)
+        check_latents(latents or (), self.num_latents)
 
     def _input(self, picture: Path | str | np.ndarray) -> np.ndarray:
         pixels = picture if isinstance(picture, np.ndarray) else read_picture(picture)

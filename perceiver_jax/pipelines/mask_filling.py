@@ -19,6 +19,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import TextDecoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
 
 MAX_ROWS = 16
@@ -59,8 +60,8 @@ class MaskFilling:
         decoder = half_of(release.config, "decoder")
         if not isinstance(decoder, TextDecoderConfig):
             raise UserError(
-                f"a model with a {type(decoder).__name__} fills no masks; it takes "
-                "one with a TextDecoderConfig"
+                f"{kind_of(release.config)} fills no masks; take a masked language model "
+                "(TextEncoderConfig and TextDecoderConfig)"
             )
         self.model = release.model()
         self.tokenizer = self.reader.tokenizer

@@ -12,6 +12,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.generate import Search, generate
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
 from perceiver_jax.windows import Refill
 
@@ -31,8 +32,7 @@ class MusicGeneration:
         config, card = release.config, release.card
         if not isinstance(config, CausalSequenceConfig):
             raise UserError(
-                f"a model with a {type(config).__name__} continues no music; it takes one with a "
-                "CausalSequenceConfig"
+                f"{kind_of(config)} continues no music; take a causal model (CausalSequenceConfig)"
             )
         if card.text is not None:
             raise UserError("this model continues texts, not music; run generate-text")

@@ -12,6 +12,7 @@ from perceiver_jax.models import OpticalFlowEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.flow_tiles import MIN_OVERLAP, Tiles
+from perceiver_jax.pipelines.model_kinds import kind_of
 
 
 class OpticalFlowEstimation:
@@ -30,8 +31,8 @@ class OpticalFlowEstimation:
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, OpticalFlowEncoderConfig):
             raise UserError(
-                f"a model with a {type(encoder).__name__} does not estimate optical flow; it takes "
-                "one with an OpticalFlowEncoderConfig"
+                f"{kind_of(release.config)} does not estimate optical flow; take a model of "
+                "optical flow (OpticalFlowEncoderConfig)"
             )
         self.tile_size: tuple[int, int] = encoder.image_shape
         if batch_size < 1:

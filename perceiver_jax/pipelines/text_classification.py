@@ -12,6 +12,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
 
 BATCH_SIZE = 8
@@ -41,8 +42,8 @@ class TextClassification:
         decoder = half_of(release.config, "decoder")
         if not isinstance(decoder, ClassificationDecoderConfig) or decoder.num_output_queries != 1:
             raise UserError(
-                f"a model with a {type(decoder).__name__} does not give texts one class; it takes "
-                "one with a ClassificationDecoderConfig of one query"
+                f"{kind_of(release.config)} does not give texts one class; take a classifier of "
+                "texts (TextEncoderConfig and ClassificationDecoderConfig) with one output query"
             )
         self.model = release.model()
         self.labels = release.card.labels or tuple(f"class {i}" for i in range(decoder.num_classes))

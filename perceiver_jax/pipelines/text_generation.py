@@ -12,6 +12,7 @@ from perceiver_jax.generate import Search, generate, stream
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.growing_text import GrowingText, checked_stop_texts
+from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
 from perceiver_jax.prompts import token_ids
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
@@ -35,8 +36,8 @@ class TextGeneration:
     def __init__(self, release: Release, tokenizer: str | None = None):
         if not isinstance(release.config, CausalSequenceConfig):
             raise UserError(
-                f"a model with a {type(release.config).__name__} continues no text; it takes one "
-                "with a CausalSequenceConfig"
+                f"{kind_of(release.config)} continues no text; take a causal model "
+                "(CausalSequenceConfig)"
             )
         self.reader = TextReader(release, tokenizer)
         self.config = release.config

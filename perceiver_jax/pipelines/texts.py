@@ -20,6 +20,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import CausalSequenceConfig, TextEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.model_kinds import kind_of
 
 SMALLEST_LENGTH = 32
 """Tokens that rows are filled up to at least, so that few lengths are compiled."""
@@ -41,8 +42,8 @@ class TextReader:
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, TextEncoderConfig | CausalSequenceConfig):
             raise UserError(
-                f"a model with a {type(encoder).__name__} reads no text; it takes one with a "
-                "TextEncoderConfig or a CausalSequenceConfig"
+                f"{kind_of(release.config)} reads no text; take a model of text "
+                "(TextEncoderConfig or CausalSequenceConfig)"
             )
         self.max_seq_len = encoder.max_seq_len
         text = release.card.text

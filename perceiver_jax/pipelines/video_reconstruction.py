@@ -13,6 +13,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import VideoEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.models.release import Release
+from perceiver_jax.pipelines.model_kinds import kind_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,8 @@ class VideoReconstruction:
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, VideoEncoderConfig):
             raise UserError(
-                f"a model with a {type(encoder).__name__} does not reconstruct videos; it takes "
-                "one with a VideoEncoderConfig"
+                f"{kind_of(release.config)} does not reconstruct videos; take a video autoencoder "
+                "(VideoEncoderConfig)"
             )
         if encoder.video_shape[-1] != 3:
             raise UserError(

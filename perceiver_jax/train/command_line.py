@@ -58,7 +58,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             "All fields: python -m perceiver_jax.config FILE"
         )
     except (flags.Error, ValueError) as error:
-        sys.exit(f"error: {_without_trace(str(error))}")
+        sys.exit(f"error: {_no_number(str(error)) or _without_trace(str(error))}")
     except OSError as error:
         sys.exit(f"error: {str(error).splitlines()[0]}")
 
@@ -89,6 +89,13 @@ def _without_trace(message: str) -> str:
     exception, _, sentence = last.partition(": ")
     refused = exception == "ValueError" or exception.startswith("perceiver_jax.")
     return sentence if "Traceback" in message and refused else message
+
+
+def _no_number(message: str) -> str | None:
+    """What absl says of an override that is no number, as `from_dict` says it; else None."""
+    what = r"flag --?(config\..+?)=(.*): (?:invalid literal for (int)|could not .+ to (float))"
+    match = re.match(what, message, re.DOTALL)
+    return match and f"{match[1]}={match[2]!r} is not valid; it takes {match[3] or match[4]}"
 
 
 def _raised_by_config_dict(error: Exception) -> bool:

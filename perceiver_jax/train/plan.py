@@ -11,7 +11,7 @@
 import dataclasses
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,16 @@ def _bytes(shapes: Any) -> int:
 # ---- What is shown -------------------------------------------------------------------------------
 
 
-def report(plan: Plan, chosen: Mapping[str, Accelerator]) -> RenderableType:
-    """A plan in words and tables, with the least time of a step on some accelerators."""
+def report(
+    plan: Plan, chosen: Mapping[str, Accelerator], remedies: Sequence[str] = ()
+) -> RenderableType:
+    """A plan in words and tables, with the least time of a step on some accelerators.
+
+    Args:
+        plan: what is shown.
+        chosen: accelerators by name.
+        remedies: what makes the plan take less memory; said where it does not fit.
+    """
     axes = " × ".join(f"{axis}={size}" for axis, size in plan.mesh.items())
     lines = [
         Text(
@@ -173,6 +181,13 @@ def report(plan: Plan, chosen: Mapping[str, Accelerator]) -> RenderableType:
     if plan.costs.collectives:
         lines.append(_exchange_table(plan))
     lines.append(_time_table(plan, chosen))
+    too_small = {
+        name: accelerator.memory
+        for name, accelerator in chosen.items()
+        if plan.total / 1e9 > accelerator.memory
+    }
+    if too_small:
+        lines.append(Text(_misfit(plan, too_small, remedies)))
     if plan.costs.unknown_loops:
         lines.append(
             Text(
@@ -188,6 +203,18 @@ def report(plan: Plan, chosen: Mapping[str, Accelerator]) -> RenderableType:
         )
     )
     return Group(*lines)
+
+
+def _misfit(plan: Plan, too_small: Mapping[str, float], remedies: Sequence[str]) -> str:
+    """What does not fit into accelerators, by name the GB of each, and what would help."""
+    names = ", ".join(f"{name} ({memory:g} GB)" for name, memory in too_small.items())
+    misfit = f"does not fit: a device needs ≈ {plan.total / 1e9:,.3g} GB, more than {names}; "
+    if plan.state / 1e9 > max(too_small.values()):
+        return (
+            f"{misfit}parameters and moments alone are {plan.state / 1e9:,.3g} GB: divide them "
+            "over more devices by fsdp"
+        )
+    return misfit + ", ".join([*remedies, "or more devices" if remedies else "take more devices"])
 
 
 def _memory_table(plan: Plan) -> Table:
@@ -254,6 +281,34 @@ def _table(first: str, *numbers: str) -> Table:
     return table
 
 
+def memory_remedies(config: ExperimentConfig, mesh: Mapping[str, int]) -> list[str]:
+    """What a user can change in a config so that a device needs less memory.
+
+    Args:
+        config: what was planned.
+        mesh: size of each axis.
+    """
+    found = []
+    groups = math.prod(size for axis, size in mesh.items() if axis != "tensor")
+    if config.data.batch_size > groups * config.optimizer.accumulate:
+        found = ["lower data.batch_size", "raise optimizer.accumulate"]
+    model = config.model
+    halves = {f"model.{half}": getattr(model, half, None) for half in ("encoder", "decoder")}
+    parts = {"model": model} | halves
+    wide = [
+        f"{name}.compute_dtype"
+        for name, part in parts.items()
+        if getattr(part, "compute_dtype", None) == "float32"
+    ]
+    if wide:
+        found.append(f"take {' and '.join(wide)} bfloat16")
+    for name, part in parts.items():
+        remat = getattr(part, "remat", "full")
+        if remat in ("none", "dots", False):
+            found.append(f"take {name}.remat {'full' if remat == 'dots' else 'dots or full'}")
+    return found
+
+
 # ---- The command ---------------------------------------------------------------------------------
 
 
@@ -295,7 +350,8 @@ def main() -> None:
     # A program that is found on disk is not partitioned again.
     jax.config.update("jax_enable_compilation_cache", False)
     config = dataclasses.replace(config, parallel=layout)
-    Console().print(report(make_plan(config, parallel.make_mesh(layout)), chosen))
+    plan = make_plan(config, parallel.make_mesh(layout))
+    Console().print(report(plan, chosen, memory_remedies(config, sizes)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 
 import jax
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +12,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from perceiver_jax.command import make_console
 
 
 class ProgressReport:
@@ -24,11 +25,8 @@ class ProgressReport:
     """
 
     def __init__(self, num_steps: int, first_step: int):
-        self._console = Console(
-            file=sys.stdout,
-            quiet=jax.process_index() != 0,
-            highlight=False,
-            force_jupyter=False,  # a notebook would show every line as a figure of its own
+        self._console = make_console(
+            file=sys.stdout, quiet=jax.process_index() != 0, highlight=False
         )
         self._num_steps, self._first_step = num_steps, first_step
         self._live = self._console.is_terminal

@@ -1,8 +1,11 @@
 """`python -m perceiver_jax.config FILE`: a config with types, values and meanings."""
 
 import dataclasses
+import shutil
+import sys
+import textwrap
 import typing
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 from ml_collections import config_flags
@@ -13,11 +16,20 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.train import command_line
 from perceiver_jax.train.config import ExperimentConfig
 
+COLUMN = 60
+"""Where meanings begin."""
 
-def describe(config: Any, indent: str = "") -> list[str]:
+
+def describe(config: Any, indent: str = "", width: int | None = None) -> list[str]:
     """A dataclass as lines `field = value  # type; meaning`, nested ones indented.
 
-    The default stands beside values that differ from it.
+    The default stands beside values that differ from it. The type is left out where the meaning
+    names every choice.
+
+    Args:
+        config: the dataclass.
+        indent: what lines begin with.
+        width: characters of a line; a longer meaning goes on in the next. None: any number.
     """
     hints = typing.get_type_hints(type(config))
     lines = []
@@ -25,13 +37,40 @@ def describe(config: Any, indent: str = "") -> list[str]:
         value, doc = getattr(config, field.name), field.metadata.get("doc", "")
         if dataclasses.is_dataclass(value):
             lines.append(f"{indent}{field.name}: {type(value).__name__}  # {doc}")
-            lines += describe(value, indent + "  ")
+            lines += describe(value, indent + "  ", width)
         else:
             usual = field.default is dataclasses.MISSING or value == field.default
             default = "" if usual else f" (default {field.default!r})"
             left = f"{indent}{field.name} = {value!r}{default}"
-            lines.append(f"{left:<60} # {describe_type(hints[field.name])}; {doc}")
+            meaning = doc
+            if not _names_every_choice(doc, hints[field.name]):
+                meaning = f"{describe_type(hints[field.name])}; {doc}"
+            lines += _wrapped(left, meaning, indent, width)
     return lines
+
+
+def _names_every_choice(doc: str, hint: Any) -> bool:
+    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+    return bool(choices) and all(repr(choice) in doc for choice in choices)
+
+
+def _wrapped(left: str, meaning: str, indent: str, width: int | None) -> list[str]:
+    """A value and its meaning, beside it or, in a terminal too narrow for that, below."""
+    beside = f"{left:<{COLUMN}} # "
+    if width is None or len(beside + meaning) <= width:
+        return [beside + meaning]
+    below = width < 2 * COLUMN or len(beside) > COLUMN + 3
+    margin = f"{indent}    # " if below else f"{'':<{COLUMN}} # "
+    first = margin if below else beside
+    lines = textwrap.wrap(
+        meaning,
+        width,
+        initial_indent=first,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [left, *lines] if below else lines
 
 
 def main() -> None:
@@ -45,5 +84,6 @@ def _print() -> None:
         raise UserError("give a config file, or the name of a shipped config")
     config = from_dict(ExperimentConfig, flags.FLAGS.config)
     num_parameters = params.count(models.skeleton(config.model).params)
-    print("\n".join(describe(config)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print("\n".join(describe(config, width=width)))
     print(f"\n{num_parameters:,} parameters")

@@ -135,3 +135,8 @@ def test_predictions_of_all_answers_together_cannot_be_asked_in_chunks(model):
     prepared = model.decoder.prepare(jnp.zeros((1, 4, 8)))
     with pytest.raises(ValueError, match="cannot be asked chunk by chunk"):
         model.decoder.ask(prepared, jnp.zeros((1, 3)))
+
+
+def test_a_model_that_is_given_no_coordinates_says_what_it_takes(model):
+    with pytest.raises(ValueError, match="CoordinateQueryAdapter.*pass it as queries="):
+        model(jnp.asarray(CLOUDS))

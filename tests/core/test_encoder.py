@@ -10,6 +10,7 @@ from perceiver_jax import params
 from perceiver_jax.adapters import ImageInputAdapter
 from perceiver_jax.core.encoder import runs
 from perceiver_jax.core.encoder_config import EncoderConfig
+from perceiver_jax.core.rotary_time import RotaryTimeConfig
 from perceiver_jax.core.tape import Tape
 from perceiver_jax.core.tokens import Tokens
 
@@ -247,7 +248,7 @@ def test_the_order_of_inputs_with_their_positions_makes_no_difference(
     dense = adapter(jnp.asarray(images)).dense()[..., :6]
     shuffled = dense[:, np.random.default_rng(1).permutation(12)]
     encoder = random_model(tiny_encoder)
-    encode = jax.jit(lambda m, x: m.encode(Tokens(content=x)))
+    encode = jax.jit(lambda m, x: m.encode(Tokens(content=x)).content)
     np.testing.assert_allclose(encode(encoder, shuffled), encode(encoder, dense), rtol=1e-10)
     # Without their positions the order is all that is left.
     moved = dense.at[..., 1:].set(shuffled[..., 1:])
@@ -295,13 +296,18 @@ def test_latent_dropout_leaves_latents_out_in_training_only(random_model, tiny_e
         ("num_cross_attention_heads", "cross_attention.0.attention.config.num_heads", 2),
         ("cross_attention_residual", "cross_attention.0.attention.config.residual", False),
         ("cross_attention_widening_factor", "cross_attention.0.mlp.config.widening_factor", 3),
+        ("num_cross_attention_kv_heads", "cross_attention.0.attention.config.num_kv_heads", 1),
         ("num_self_attention_heads", "block.0.layer.0.attention.config.num_heads", 4),
+        ("num_self_attention_kv_heads", "block.0.layer.0.attention.config.num_kv_heads", 1),
         ("self_attention_widening_factor", "block.0.layer.0.mlp.config.widening_factor", 3),
         *[
             (name, f"{layer}.{part}.config.{name}", value)
             for layer in ("cross_attention.0", "block.0.layer.0")
             for part, name, value in (
                 ("mlp", "activation", "geglu"),
+                ("mlp", "norm", "rms_norm"),
+                ("attention", "norm", "rms_norm"),
+                ("attention", "qk_norm", True),
                 ("mlp", "layer_norm_epsilon", 1e-3),
                 ("attention", "layer_norm_epsilon", 1e-3),
                 ("attention", "masked_rows", "uniform"),
@@ -325,6 +331,25 @@ def test_each_option_reaches_the_layers_it_speaks_of(tiny_encoder, option, at, v
     jax.eval_shape(lambda: found.append(reach(tiny_encoder(**{option: value}))))
     jax.eval_shape(lambda: found.append(reach(tiny_encoder())))
     assert found[0] == value != found[1]
+
+
+def test_time_turns_every_attention_as_the_options_say(tiny_encoder):
+    options = {
+        "rotary_channels": 2,
+        "rotary_min_period": 0.5,
+        "rotary_max_period": 8.0,
+        "rotary_values": True,
+    }
+    encoder = tiny_encoder(**options)
+    wanted = RotaryTimeConfig(num_channels=2, min_period=0.5, max_period=8.0, values=True)
+    for layer in (encoder.cross_attention[0], encoder.block[0].layer[0]):
+        assert layer.attention.config.rotary == wanted
+    assert tiny_encoder().cross_attention[0].attention.config.rotary is None
+
+
+def test_latents_may_contribute_keys_where_they_have_the_inputs_channels():
+    assert EncoderConfig(latents_contribute_kv=True).cross_attention.queries_contribute_kv
+    assert not EncoderConfig(latents_contribute_kv=True).self_attention.queries_contribute_kv
 
 
 def test_mlps_may_have_a_dropout_rate_of_their_own(tiny_encoder):
@@ -425,7 +450,26 @@ def test_every_option_is_tried_here_or_named():
         "num_cross_attention_v_channels num_self_attention_heads num_self_attention_qk_channels",
         "num_self_attention_v_channels num_self_attention_layers_per_block qkv_bias remat unroll",
         "residual_dropout self_attention_widening_factor inverted_cross_attention",
-        "mlp_residual_dropout implementation",
+        "mlp_residual_dropout implementation norm qk_norm num_cross_attention_kv_heads",
+        "num_self_attention_kv_heads latents_contribute_kv rotary_channels rotary_min_period",
+        "rotary_max_period rotary_values",
     }
     words = {word for line in tested for word in line.split()}
     assert words == {field.name for field in dataclasses.fields(EncoderConfig)}
+
+
+def test_masks_that_are_numbers_to_be_added_are_refused(random_model, tiny_encoder):
+    model = random_model(tiny_encoder)
+    with pytest.raises(ValueError, match="input_mask is of type float32; give bools"):
+        model(jnp.asarray(INPUTS, jnp.float32), jnp.where(jnp.asarray(MASK), 0.0, -1e9))
+
+
+def test_an_adapter_that_announces_other_channels_than_it_gives_is_named(tiny_encoder):
+    with pytest.raises(ValueError, match="announces num_input_channels=6 and gave tokens of 7"):
+        tiny_encoder().encode(Tokens(content=jnp.zeros((2, 10, 7))))
+
+
+def test_latents_of_other_channels_are_refused(random_model, tiny_encoder):
+    model = random_model(tiny_encoder)
+    with pytest.raises(ValueError, match=r"latents of shape \(2, 3, 7\) do not fit"):
+        model(jnp.asarray(INPUTS, jnp.float32), latents=jnp.zeros((2, 3, 7)))

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from perceiver_jax import params
-from perceiver_jax.adapters import ClassificationOutputAdapter
+from perceiver_jax.adapters import ClassificationOutputAdapter, GivenQueriesOutputAdapter
 from perceiver_jax.core import MeanPoolHead, Perceiver, PerceiverDecoder, PerceiverIO
 from perceiver_jax.core.linear import InitConfig
 from perceiver_jax.core.perceiver import chosen
@@ -264,3 +264,25 @@ def test_repeated_calls_and_equal_models_trace_once(random_model, io, pooled):
         for seed in range(3):
             forward(random_model(builder, seed), jnp.asarray(INPUTS))
         assert len(traces) == 1
+
+
+def test_halves_that_do_not_fit_are_refused_when_they_are_joined(tiny_encoder):
+    def decoder(channels):
+        return PerceiverDecoder(
+            output_adapter=GivenQueriesOutputAdapter(num_output_query_channels=4, rngs=nnx.Rngs(0)),
+            num_latent_channels=channels,
+            num_cross_attention_heads=1,
+            rngs=nnx.Rngs(0),
+        )
+
+    encoder = tiny_encoder()
+    with pytest.raises(ValueError, match="encoder of 8 latent channels and a decoder of 12"):
+        PerceiverIO(encoder, decoder(12))
+    with pytest.raises(ValueError, match="not a PerceiverDecoder and a PerceiverEncoder"):
+        PerceiverIO(decoder(8), encoder)
+
+
+def test_queries_for_another_number_of_examples_are_refused(random_model, io):
+    model = random_model(io(output_queries="given"))
+    with pytest.raises(ValueError, match="queries for 3 examples do not fit the latents of 2"):
+        model(INPUTS, queries=jnp.zeros((3, 1, 6)))

@@ -257,3 +257,26 @@ def test_configs_that_cannot_be(fields, complaint):
 def test_calls_that_cannot_be(resampler, fields, call, complaint):
     with pytest.raises(ValueError, match=complaint):
         resampler(**fields)(**call)
+
+
+@pytest.mark.parametrize(
+    "call, complaint",
+    [
+        ({"input_mask": MASK[:, :5]}, r"input_mask of \(2, 5\) features does not fit"),
+        ({"latents": np.zeros((3, 7))}, r"latents of shape \(1, 3, 7\) do not fit"),
+        ({"latents": np.zeros((5, 3, 8))}, r"latents of shape \(5, 3, 8\) do not fit 2 inputs"),
+    ],
+)
+def test_masks_and_latents_that_do_not_fit_are_named(resampler, call, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        resampler()(jnp.asarray(FEATURES), **{name: jnp.asarray(x) for name, x in call.items()})
+
+
+def test_a_release_of_a_resampler_is_read_again(tmp_path, random_model):
+    from interop import load_pretrained
+    from perceiver_jax.models import Resampler
+
+    model = random_model(lambda: Resampler(TINY, rngs=nnx.Rngs(0)))
+    model.save_pretrained(tmp_path)
+    features = jnp.asarray(FEATURES, jnp.float32)
+    np.testing.assert_array_equal(load_pretrained("ours", tmp_path)(features), model(features))

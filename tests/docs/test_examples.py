@@ -41,10 +41,6 @@ READ_ONLY = {
     "docs/attention_maps.md": {
         "from perceiver_jax.data.digits import mnist5k": "reads the run of `make demo`",
     },
-    "docs/deploy.md": {
-        'folder = Path("runs/mnist5k/export")': "reads an artifact of that run",
-        "import event_data, events": "imports files of the tutorial",
-    },
     "docs/interop.md": {
         "from interop import export_pretrained, load_pretrained": "downloads weights",
         "                interpolate_positions=True)": "downloads weights",
@@ -120,7 +116,7 @@ GIVEN = {
     "docs/interop.md": [
         lambda: (
             {name: getattr(rows, name) for name in ("row", "ignore")}
-            | {name: getattr(ops, name) for name in ("TRANSPOSE", "SPLIT")}
+            | {name: getattr(ops, name) for name in ("TRANSPOSE", "SPLIT", "JOIN")}
             | {"ours": "block", "theirs": "layers.0", "default": lambda ours: ours}
         ),
         lambda: {"FORMATS": FORMATS, "load": load} | foreign(),

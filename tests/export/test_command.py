@@ -57,7 +57,7 @@ def test_mistakes_are_answered_in_a_sentence(random_release, tmp_path, capsys):
         ([source], "name a folder with --out"),
         ([source, out, "--step=best"], "--step is of a run"),
         ([source, out, "--size=tokens=3"], "--size tokens: the model leaves no size"),
-        ([source, f"--out={tmp_path / 'release'}"], "config.json in it"),
+        ([source, f"--out={tmp_path / 'release'}"], "in it and is no artifact"),
     ):
         assert main(arguments) == 1
         captured = capsys.readouterr()
@@ -78,3 +78,14 @@ def test_a_wrong_option_is_refused_before_anything_is_read(capsys, argument, sai
     with pytest.raises(SystemExit):
         main(["runs/none", argument])
     assert said in capsys.readouterr().err
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(random_release, tmp_path, capsys):
+    random_release("image").save(tmp_path / "release")
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    assert main([f"ours:{tmp_path / 'release'}", f"--out={out}"]) == 1
+    assert "README.md in it and is no artifact" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["README.md"]
+    assert (out / "README.md").read_text() == "mine"

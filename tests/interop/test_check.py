@@ -7,7 +7,9 @@ import pytest
 
 from interop import export_weights
 from interop.__main__ import main
-from interop.check import Stage, check, first_difference, report
+from interop.check import MAX_REASON, Stage, check, first_difference, report
+from interop.references import lucidrains
+from perceiver_jax.config import ConfigError
 from perceiver_jax.errors import UserError
 from tests.interop.conftest import classifier, pooled
 
@@ -62,6 +64,37 @@ def test_the_batch_can_be_given(file, tmp_path, capsys):
 def test_unknown_parameters_are_answered_with_near_ones(file):
     with pytest.raises(UserError, match=f"near are {PERTURBED}"):
         check(file[0], str(file[1]), perturb=PERTURBED[:-1])
+
+
+def test_a_given_config_goes_before_what_a_file_tells(released, tmp_path, capsys):
+    pytest.importorskip("perceiver_pytorch")
+    export_weights(released(pooled()), "lucidrains", tmp_path / "bare.pt")
+    (tmp_path / "bare.json").rename(tmp_path / "arguments.json")
+    arguments = ["check", "lucidrains", str(tmp_path / "bare.pt")]
+    assert main(arguments) == 1
+    assert "the files do not tell these arguments" in capsys.readouterr().err
+    assert main([*arguments, f"--config={tmp_path / 'arguments.json'}"]) == 0
+    assert "stages agree" in capsys.readouterr().out
+
+
+def test_what_a_reference_says_ends_with_a_word_and_what_we_say_is_our_own(
+    released, tmp_path, monkeypatch
+):
+    export_weights(released(pooled()), "lucidrains", tmp_path / "x.pt")
+
+    def refuse(error):
+        def run(*_):
+            raise error
+
+        monkeypatch.setattr(lucidrains, "run", run)
+        with pytest.raises(UserError) as found:
+            check("lucidrains", str(tmp_path / "x.pt"))
+        return str(found.value)
+
+    assert refuse(ConfigError("give another")) == "give another"
+    said = refuse(RuntimeError("\n".join(["mismatch"] * 100)))
+    assert said.startswith("the reference implementation does not take this: mismatch ")
+    assert said.endswith("mismatch …") and said.count("mismatch") == MAX_REASON // 9
 
 
 def test_our_own_format_has_no_reference(released, tmp_path):

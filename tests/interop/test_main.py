@@ -1,14 +1,18 @@
 """`python -m interop`: what its commands print, write and return."""
 
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from interop import FORMATS, export_weights, import_weights
 from interop.__main__ import main
+from interop.configs import PUBLISHED
 from perceiver_jax.config import to_dict
+from perceiver_jax.train.command_line import shipped_configs
 from tests.conftest import ROOT
 from tests.interop.conftest import classifier
 
@@ -55,10 +59,38 @@ def test_a_table_takes_configs_of_every_kind(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("form", "name"), [("huggingface", "folder"), ("krasserm", "x.ckpt"), ("ours", "digits")]
+)
+def test_a_table_takes_the_weights_themselves(form, name, released, tmp_path, monkeypatch, capsys):
+    kept = {"max_resolution": None} if form == "krasserm" else {}
+    monkeypatch.chdir(tmp_path)
+    export_weights(released(classifier("gelu", **kept)), form, f"run/{name}")
+    assert main(["table", form, f"run/{name}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (latents,) = (line for line in lines if line.startswith("encoder/latents "))
+    assert "[4, 8]" in latents
+
+
+def test_a_folder_does_not_hide_a_shipped_config(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    assert main(["table", "krasserm", "mnist"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("907,212 parameters")
+
+
+def test_no_name_is_offered_twice(capsys):
+    assert main(["table", "krasserm", "nothing_like_it"]) == 1
+    names = re.findall(r"\w+", capsys.readouterr().err)
+    offered = {*PUBLISHED, *shipped_configs()}
+    assert Counter(name for name in names if name in offered) == dict.fromkeys(offered, 1)
+
+
+@pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["table", "krasserm"], "give the config"),
         (["table", "krasserm", "imagenet_fourier_position"], "did you mean 'imagenet_fourier_pos"),
+        (["table", "krasserm", "nowhere/weights.pt"], "no such file or folder: nowhere/weights.pt"),
         (["table", "krasserm", "--config=nothing.json"], "nothing.json cannot be read"),
         (["table", "torch", "mnist"], "there is no format 'torch'"),
         (["convert", "--from", "ours", "nowhere", "--to", "krasserm", "x"], "no such file"),

@@ -96,6 +96,33 @@ def test_the_command_draws_the_latents_that_are_wanted(released, pictures, tmp_p
     assert drawn[0] == drawn[2] != drawn[1]
 
 
+def test_latents_that_there_are_not_are_refused_before_anything_is_printed(
+    released, pictures, tmp_path, capsys
+):
+    released.save(tmp_path / "model")
+    options = [f"--attention={tmp_path / 'a.png'}", "--latents=0,3,700", str(pictures[0])]
+    assert run.main(["classify-image", f"--source=ours:{tmp_path / 'model'}", *options]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "error: there is no latent 700; the model has 0 to 3\n"
+
+
+def test_a_model_of_one_token_is_refused_before_anything_is_printed(
+    tiny_config, random_model, pictures, tmp_path, capsys
+):
+    config = tiny_config(preprocessing="patches", patch_size=8)
+    release(random_model(lambda: models.build(config, jax.random.key(0)))).save(tmp_path / "model")
+    options = [f"--attention={tmp_path / 'a.png'}", str(pictures[0])]
+    assert run.main(["classify-image", f"--source=ours:{tmp_path / 'model'}", *options]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "have no places in an image of 8×8" in said.err
+
+
+def test_other_models_are_refused(text_release):
+    with pytest.raises(UserError, match="^a masked language model .* does not classify images"):
+        ImageClassification(text_release())
+
+
 def test_pictures_are_read_batch_by_batch(released):
     read = []
 

@@ -145,7 +145,7 @@ def test_a_text_without_a_gap_and_a_gap_that_is_too_long_are_refused(text_releas
 
 
 def test_other_models_are_refused(text_release, class_decoder):
-    with pytest.raises(UserError, match="ClassificationDecoderConfig fills no masks"):
+    with pytest.raises(UserError, match="^a classifier of texts .* fills no masks"):
         MaskFilling(text_release(class_decoder))
 
 

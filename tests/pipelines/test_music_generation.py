@@ -154,7 +154,7 @@ def test_the_card_goes_on_to_whoever_opens_a_release(music_release, tmp_path):
 
 
 def test_other_models_are_refused(music_release, text_release):
-    with pytest.raises(UserError, match="PerceiverConfig continues no music"):
+    with pytest.raises(UserError, match="^a masked language model .* continues no music"):
         MusicGeneration(text_release())
     with pytest.raises(UserError, match="this model has 262 ids, and music 389"):
         MusicGeneration(music_release(ModelCard(), vocab_size=262))
@@ -227,7 +227,6 @@ def test_the_command_searches(files, released, options, search):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--out={}/out.mid"], "there is no music to begin with"),
         (["--out={}/out.mid", "{}/none.mid"], "none.mid cannot be read"),
         (["--out={}/in.mid", "{}/in.mid"], "are not different files"),
         (["--out={}/out.mid", "--render={}/out.mid", "{}/in.mid"], "are not different files"),

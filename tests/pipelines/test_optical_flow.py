@@ -107,7 +107,9 @@ def test_numbers_that_make_no_sense(flow_release, options, message):
 
 def test_other_models_are_refused(tiny_config, random_model):
     other = release(random_model(lambda: models.build(tiny_config(), jax.random.key(0))))
-    with pytest.raises(UserError, match="does not estimate optical flow"):
+    with pytest.raises(
+        UserError, match="^a classifier of images .* does not estimate optical flow"
+    ):
         OpticalFlowEstimation(other)
 
 

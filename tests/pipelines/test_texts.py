@@ -83,7 +83,9 @@ def test_a_model_of_images_reads_no_text(tiny_config, random_model):
     from perceiver_jax.models.release import release
 
     images = release(random_model(lambda: models.build(tiny_config(), jax.random.key(0))))
-    with pytest.raises(UserError, match="ImageEncoderConfig reads no text"):
+    with pytest.raises(
+        UserError, match=r"^a classifier of images \(ImageEncoderConfig\) reads no text"
+    ):
         TextReader(images)
 
 

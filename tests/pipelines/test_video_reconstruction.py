@@ -146,5 +146,5 @@ def test_the_video_itself_is_not_overwritten(folder, capsys):
 
 def test_other_models_are_refused(tiny_config, random_model):
     other = release(random_model(lambda: models.build(tiny_config(), jax.random.key(0))))
-    with pytest.raises(UserError, match="does not reconstruct videos"):
+    with pytest.raises(UserError, match="^a classifier of images .* does not reconstruct videos"):
         VideoReconstruction(other)

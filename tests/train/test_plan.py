@@ -1,15 +1,18 @@
 """Plans against sums by hand and published counts, and the command that prints them."""
 
 import dataclasses
+import io
 import json
 import math
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from configs import clm_small, imagenet_a, japanese_vowels, mnist
 from perceiver_jax import params
@@ -18,10 +21,11 @@ from perceiver_jax.data import Shard
 from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.errors import UserError
 from perceiver_jax.train import parallel
+from perceiver_jax.train.accelerators import ACCELERATORS
 from perceiver_jax.train.batch_shapes import batch_shapes
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.parallel import ParallelConfig
-from perceiver_jax.train.plan import make_plan, mesh_sizes
+from perceiver_jax.train.plan import make_plan, memory_remedies, mesh_sizes, report
 from perceiver_jax.train.program import make_program
 from perceiver_jax.train.program_costs import read_costs
 from tests.conftest import ROOT
@@ -167,6 +171,56 @@ def test_no_dataset_is_needed_but_for_other_labelled_data(tmp_path):
     data = dataclasses.replace(series.data, dataset="csv", data_dir=str(tmp_path))
     with pytest.raises(UserError):
         batch_shapes(dataclasses.replace(series, data=data), mesh())
+
+
+# ---- Memory --------------------------------------------------------------------------------------
+
+
+def said(plan, chosen, remedies=()):
+    """What a report says of accelerators with so many bytes of memory."""
+    any_one = ACCELERATORS["h200"]
+    console = Console(width=400, record=True, file=io.StringIO())
+    made = {
+        name: dataclasses.replace(any_one, memory=num_bytes / 1e9)
+        for name, num_bytes in chosen.items()
+    }
+    console.print(report(plan, made, remedies))
+    return [line for line in console.export_text().splitlines() if "does not fit" in line]
+
+
+def test_what_does_not_fit_is_said_with_remedies(single):
+    chosen = {"enough": single.total, "small": single.total - 1, "tiny": single.state + 1}
+    (line,) = said(single, chosen, ["lower this", "take that"])
+    assert "small (" in line and "tiny (" in line and "enough" not in line
+    assert line.endswith("; lower this, take that, or more devices")
+    assert said(single, {"enough": single.total}) == []
+
+
+def test_parameters_that_do_not_fit_can_only_be_divided(single):
+    (line,) = said(single, {"tiny": single.state - 1}, ["lower this"])
+    assert "parameters and moments alone are" in line and line.endswith("by fsdp")
+    assert "lower this" not in line
+
+
+def test_only_remedies_that_apply_to_the_config_are_given():
+    config = from_dict(ExperimentConfig, imagenet_a.get_config())
+    batch = ["lower data.batch_size", "raise optimizer.accumulate"]
+    dtypes = "take model.encoder.compute_dtype and model.decoder.compute_dtype bfloat16"
+    remat = "take model.encoder.remat dots or full"
+    assert memory_remedies(config, {"data": 8, "tensor": 2}) == [*batch, dtypes, remat]
+    assert memory_remedies(config, {"data": 512, "fsdp": 2}) == [dtypes, remat]
+    whole: Any = config.model
+    half = dataclasses.replace(whole.encoder, compute_dtype="bfloat16", remat="dots")
+    halved = dataclasses.replace(config, model=dataclasses.replace(whole, encoder=half))
+    assert memory_remedies(halved, {"data": 8}) == [
+        *batch,
+        "take model.decoder.compute_dtype bfloat16",
+        "take model.encoder.remat full",
+    ]
+    causal = from_dict(ExperimentConfig, clm_small.get_config())
+    model = dataclasses.replace(causal.model, compute_dtype="bfloat16", remat="full")
+    causal = dataclasses.replace(causal, model=model)
+    assert memory_remedies(causal, {"data": 1}) == batch
 
 
 # ---- The command ---------------------------------------------------------------------------------

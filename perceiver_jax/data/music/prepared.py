@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from perceiver_jax.command import make_console
 from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.music.performance import PAD_ID, encode
 from perceiver_jax.data.music.pieces import Pieces
@@ -95,7 +95,7 @@ def prepare(pieces: Pieces, *, every_velocity: bool, into: Path, what: str) -> P
 
 
 def _encoded(pieces: Pieces, every_velocity: bool, what: str) -> Iterator[bytes]:
-    with Console(stderr=True, force_jupyter=False).status("") as status:
+    with make_console(stderr=True).status("") as status:
         for number, notes in enumerate(pieces, 1):
             ids = encode(notes, every_velocity=every_velocity)
             if len(ids):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
+from perceiver_jax.command import make_console
 from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.point_clouds.augmentation import normalized_rows
 from perceiver_jax.data.point_clouds.files import POINTS, read_cloud
@@ -96,7 +96,7 @@ def _name(root: Path, file: Path, num_points: int) -> str:
 
 def _prepare(missing: list[tuple[Path, Path]], root: Path, num_points: int, into: Path) -> None:
     print(f"preparing {len(missing):,} files of {root} in {into}", file=sys.stderr)
-    with Console(stderr=True, force_jupyter=False).status("") as status:
+    with make_console(stderr=True).status("") as status:
         for number, (file, prepared) in enumerate(missing, 1):
             # By the name alone: a copy of the dataset has the same points.
             seed = int(fingerprint(file.relative_to(root).as_posix())[:16], 16)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from rich.console import Console
 from rich.status import Status
 
+from perceiver_jax.command import make_console
 from perceiver_jax.data.fingerprints import fingerprint
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.text.documents import Document, Documents
@@ -137,7 +137,7 @@ def prepare(
     try:
         _remove_abandoned(into, folder.name)
         temporary.mkdir(parents=True)
-        with Console(stderr=True, force_jupyter=False).status("") as status:
+        with make_console(stderr=True).status("") as status:
             _write(documents, tokenizer, plan, temporary, what, status)
         _publish(temporary, folder)
     except OSError as error:

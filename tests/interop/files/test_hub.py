@@ -74,5 +74,5 @@ def test_what_is_neither_path_nor_id_is_refused(source, monkeypatch):
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileError, match=r"somebody/model.*pip install 'perceiver-flax\[hub\]'"):
+    with pytest.raises(FileError, match=r"somebody/model.*pip install -c .* '\.\[hub\]'"):
         hub.locate("somebody/model", FILES)

@@ -384,5 +384,5 @@ def test_names_of_ruined_weights_are_told(tmp_path, value, dtype):
 
 def test_without_torch_the_command_that_installs_it_is_named(tensor_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(FileError, match=r"pip install 'perceiver-flax\[torch\]'"):
+    with pytest.raises(FileError, match=r"pip install -c constraints.txt '\.\[torch\]'"):
         torch_files.read(tensor_file)
