@@ -182,7 +182,7 @@ class MultiHeadAttention(nnx.Module):
         """[B or 1, N, D] → [B or 1, N, H, K] queries, turned."""
         q = self._heads(self.query(x))
         if self.config.qk_norm:
-            q = self.query_norm(q)
+            q = self.query_norm(q).astype(q.dtype)
         return q if rotation is None else rotation.of_queries(q.shape[1])(q)
 
     def keys_values(self, inputs: Array, rotation: Rotation | None = None) -> tuple[Array, Array]:
@@ -195,7 +195,7 @@ class MultiHeadAttention(nnx.Module):
             for projection in (self.key, self.value)
         )
         if self.config.qk_norm:
-            k = self.key_norm(k)
+            k = self.key_norm(k).astype(k.dtype)
         if rotation is None:
             return k, v
         return rotation(k), rotation(v) if rotation.values else v

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from perceiver_jax.core.linear import InitConfig, linear
@@ -125,8 +126,11 @@ def farthest_points(points: Array, num_chosen: int, mask: Array | None = None) -
 def _evenly(tokens: Tokens, num_chosen: int) -> Array:
     """[B or 1, n] indices at even distances among an example's elements; then its padding."""
     if tokens.mask is None:
-        return (jnp.arange(num_chosen) * tokens.num_tokens // num_chosen)[None]
+        return jnp.asarray(np.arange(num_chosen) * tokens.num_tokens // num_chosen)[None]
     elements = jnp.argsort(~tokens.mask, axis=1, stable=True)
     number = jnp.maximum(tokens.mask.sum(1, keepdims=True), num_chosen)
-    places = jnp.arange(num_chosen)[None] * number // num_chosen
+    # Whole parts and remainders apart: the product of both would overflow for millions of tokens.
+    whole, rest = number // num_chosen, number % num_chosen
+    steps = jnp.arange(num_chosen)[None]
+    places = steps * whole + steps * rest // num_chosen
     return jnp.take_along_axis(elements, places, axis=1)

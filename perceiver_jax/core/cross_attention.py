@@ -99,7 +99,8 @@ class CrossAttentionLayer(nnx.Module):
         """Attends.
 
         Args:
-            queries: [B or 1, N, D], or tokens with moments or segments; their mask says nothing.
+            queries: [B or 1, N, D], or tokens with moments or segments; their mask says which of
+                them contribute keys, where queries do.
             inputs: [B or 1, M, C], or tokens, whose structure is used where it can be.
             attention_mask: as in `attend`; tokens bring their own instead.
             query_mask: [B, N] bool; where False the attention result is zero.
@@ -127,7 +128,7 @@ class CrossAttentionLayer(nnx.Module):
             asked = self._normed(inputs)
             if config.queries_contribute_kv:
                 asked = followed_by(asked, dataclasses.replace(asking, content=normed))
-                attention_mask = _attending_to_queries_too(attention_mask, x.shape[1])
+                attention_mask = _attending_to_queries_too(attention_mask, asking)
             relation = relate(asking, asked, config.rotary)
             attended = self.attention(
                 normed,
@@ -184,8 +185,9 @@ class CrossAttentionLayer(nnx.Module):
         def answer(tokens, query_mask, key):
             weights_key, residual_key = split(key, 2)
             queries = tokens.dense()
-            related = prepared.inputs.mask is not None or tokens.segments is not None
-            structured = not related and config.rotary is None and embed is None
+            of_inputs = (prepared.inputs.mask, prepared.inputs.segments, tokens.segments)
+            related = any(x is not None for x in of_inputs) or config.rotary is not None
+            structured = not related and embed is None
             if structured and self.attention.asks_by_structure(tokens, asked.keys, weights_key):
                 norm = cast(LayerNorm, self.q_norm) if config.q_norm else None
                 attended = self.attention.answer_tokens(tokens, norm, asked, query_mask)
@@ -241,8 +243,14 @@ def _array(x: Array | Tokens) -> Array:
     return x.dense() if isinstance(x, Tokens) else x
 
 
-def _attending_to_queries_too(mask: Array | None, num_queries: int) -> Array | None:
-    """A mask over the inputs with the queries behind them, which all may be attended to."""
+def _attending_to_queries_too(mask: Array | None, queries: Tokens) -> Array | None:
+    """A mask over the inputs with the queries behind them, but for those that are padding."""
     if mask is None:
         return None
-    return jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, num_queries)), constant_values=True)
+    of_queries = jnp.ones((1, queries.num_tokens), bool) if queries.mask is None else queries.mask
+    batch = max(len(mask), len(of_queries))
+    of_queries = jnp.broadcast_to(
+        of_queries[:, None, None, :], (batch, *mask.shape[1:3], queries.num_tokens)
+    )
+    mask = jnp.broadcast_to(mask, (batch, *mask.shape[1:]))
+    return jnp.concatenate([mask, of_queries], axis=-1)

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import setting
@@ -305,7 +306,11 @@ class MeanPoolHead(nnx.Module):
             self.norm = LayerNorm(num_latent_channels, epsilon=layer_norm_epsilon, rngs=rngs)
         self.linear = linear(num_latent_channels, num_classes, init=init or InitConfig(), rngs=rngs)
 
-    def __call__(self, latents: Array) -> Array:
-        """[B, N, D] → [B, num_classes]."""
-        mean = latents.mean(axis=1)
+    def __call__(self, latents: Array, mask: Array | None = None) -> Array:
+        """[B, N, D] latents → [B, num_classes]; with a [B or 1, N] mask those count that it has."""
+        if mask is None:
+            mean = latents.mean(axis=1)
+        else:
+            counted = jnp.where(mask[:, :, None], latents, 0.0)
+            mean = counted.sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)[:, None]
         return self.linear(self.norm(mean) if self.has_norm else mean)

@@ -160,8 +160,14 @@ class Perceiver(Recordable):
         tape: Tape = SILENT,
     ) -> Array:
         """Inputs → [B, classes] logits; arguments as in `PerceiverIO`, latents as an array."""
-        z = self.encoder(inputs, input_mask, latents=latents, key=key, tape=tape.at("encoder"))
-        logits = self.head(z)
+        adapter_key, encode_key = split(key, 2)
+        tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
+        z = self.encoder.encode(tokens, latents=latents, key=encode_key, tape=tape.at("encoder"))
+        if z.segments is not None:
+            raise ValueError(
+                "the mean over latents mixes the examples of a row; a PerceiverIO takes segments"
+            )
+        logits = self.head(z.content, z.mask)
         tape.stage("outputs", logits)
         return logits
 

@@ -68,7 +68,12 @@ def followed_by(first: Tokens, second: Tokens) -> Tokens:
     Raises:
         ValueError: one has moments or segments and the other has none, or channels differ.
     """
-    batch = max(len(first.content), len(second.content))
+    batch = max(
+        len(x)
+        for tokens in (first, second)
+        for x in (tokens.content, tokens.mask, tokens.times, tokens.segments)
+        if x is not None
+    )
 
     def joined(one, other):
         both = [jnp.broadcast_to(x, (batch, *x.shape[1:])) for x in (one, other)]

@@ -229,6 +229,11 @@ class PerceiverResampler(Recordable):
             if input_mask is not None:
                 raise ValueError("tokens bring their own mask: input_mask goes with arrays")
             tokens, x = inputs, inputs.dense()
+            if config.max_frames is not None and len(inputs.grid) > 1:
+                raise ValueError(
+                    f"tokens on a grid of {inputs.grid} do not tell which axis is frames; give "
+                    "frames as an array [B, F, M, C], or tokens on a line as one frame"
+                )
         else:
             tokens, x = Tokens(content=inputs, mask=_line(input_mask)), inputs
         channels = config.num_input_channels or config.num_latent_channels

@@ -117,7 +117,8 @@ class Tokens:
         Returns:
             Tokens of o elements with the channels of the dense ones, and their mask.
         """
-        batch = max(len(indices), len(self.content))
+        others = (x for x in (self.mask, self.times, self.segments) if x is not None)
+        batch = max(len(x) for x in (indices, self.content, *others))
         indices = jnp.broadcast_to(indices, (batch, indices.shape[1]))
         content = jnp.broadcast_to(self._line(), (batch, self.num_tokens, self.content.shape[-1]))
         parts = [jnp.take_along_axis(content, indices[:, :, None], axis=1)]

@@ -59,8 +59,8 @@ class Packing:
                 f"{len(lengths)} examples of lengths {lengths[:5]}… are not those that were "
                 f"packed, {len(self.length)} of lengths {self.length[:5].tolist()}…"
             )
-        first = np.asarray(examples[0])
-        rows = np.full((self.num_rows, self.row_length, *first.shape[1:]), fill, first.dtype)
+        shape = (self.num_rows, self.row_length, *np.shape(examples[0])[1:])
+        rows = np.full(shape, fill, np.result_type(*examples))
         for example, row, start in zip(examples, self.row, self.start, strict=True):
             rows[row, start : start + len(example)] = example
         return rows
@@ -79,6 +79,8 @@ def pack(lengths: Sequence[int], row_length: int) -> Packing:
 
     Raises:
         ValueError: no examples, an empty one, or one that is longer than a row.
+
+    Time grows with the square of the examples: pack a corpus in pieces of some thousands.
 
     Source: first-fit decreasing (Johnson 1973), at most 11/9 of the fewest rows and one more.
     """

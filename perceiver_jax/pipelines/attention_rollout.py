@@ -37,6 +37,7 @@ def attention_rollout(
     rows: np.ndarray | Array,
     *,
     cross_attention_residual: bool = True,
+    latents_contribute_kv: bool = False,
 ) -> Rollout:
     """Rolls rows of weights back from the encoder's last latents to its input.
 
@@ -50,6 +51,8 @@ def attention_rollout(
         rows: [B or 1, O, N] weights of the last latents: a decoder's map, averaged over heads;
             1/N each for their mean; or the identity for each of the latents.
         cross_attention_residual: that field of the encoder's config.
+        latents_contribute_kv: that field of the encoder's config: what goes to a latent itself goes
+            back to the latents before.
 
     Raises:
         ValueError: there is no map of an encoder's cross-attention.
@@ -70,9 +73,14 @@ def attention_rollout(
             rows = 0.5 * rows + 0.5 * rows @ mean_of_heads(maps[LAYER.format(step, layer)])
         if CROSS.format(step) in maps:
             through = share * rows
-            inputs = inputs + through @ mean_of_heads(maps[CROSS.format(step)])
+            found = through @ mean_of_heads(maps[CROSS.format(step)])
+            # Latents that contribute keys come after the inputs.
+            num_inputs = found.shape[-1] - (rows.shape[-1] if latents_contribute_kv else 0)
+            inputs = inputs + found[..., :num_inputs]
             latents.append(through)
             rows = rows - through
+            if latents_contribute_kv:
+                rows = rows + found[..., num_inputs:]
     return Rollout(np.asarray(inputs), tuple(reversed(latents)))
 
 

@@ -107,13 +107,20 @@ def over_image(model: Any, image: np.ndarray, preprocessing: ImagePreprocessing)
         rows = mean_of_heads(maps["decoder/cross_attention"])
     else:
         rows = np.full((1, 1, num_latents), 1 / num_latents, np.float32)
-    residual = model.encoder.config.cross_attention_residual
-    rollout = attention_rollout(maps, rows, cross_attention_residual=residual)
+    config = model.encoder.config
+    rollout = attention_rollout(
+        maps,
+        rows,
+        cross_attention_residual=config.cross_attention_residual,
+        latents_contribute_kv=config.latents_contribute_kv,
+    )
     sums = rollout.inputs[0].sum(axis=-1, keepdims=True)
     return ImageAttention(
         picture=denormalize(image, preprocessing.mean, preprocessing.std),
         latents=tuple(
-            maps[f"encoder/step/{i}/cross_attention"][0].reshape(-1, num_latents, height, width)
+            maps[f"encoder/step/{i}/cross_attention"][0, ..., : height * width].reshape(
+                -1, num_latents, height, width
+            )
             for i in range(len(rollout.latents))
         ),
         through=tuple(shares[0] / sums for shares in rollout.latents),

@@ -235,3 +235,11 @@ def test_each_head_s_queries_and_keys_are_normed(float64, random_model, norm, nu
         )
     )
     np.testing.assert_allclose(attention(queries, inputs), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+def test_normed_heads_keep_the_compute_dtype(random_model, norm):
+    attention = random_model(builder(qk_norm=True, norm=norm, compute_dtype="bfloat16"))
+    x = jnp.ones((1, 3, 8)), jnp.ones((1, 3, 6))
+    arrays = (attention.queries(x[0]), *attention.keys_values(x[1]))
+    assert {array.dtype for array in arrays} == {jnp.dtype("bfloat16")}

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from perceiver_jax.core import PerceiverEncoder, Tokens
-from perceiver_jax.core.computed_latents import LatentsFromTokens, farthest_points
+from perceiver_jax.core.computed_latents import LatentsFromTokens, _evenly, farthest_points
 
 POINTS = np.random.default_rng(0).normal(size=(2, 9, 3))
 
@@ -113,3 +113,12 @@ def test_what_cannot_be_chosen_is_said(random_model):
             latent_adapter=make,
             rngs=nnx.Rngs(0),
         )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_places_among_millions_of_tokens_do_not_overflow(masked):
+    num_tokens, num_chosen = 5_000_000, 512
+    mask = jnp.ones((1, num_tokens), bool) if masked else None
+    tokens = Tokens(content=jnp.zeros((1, num_tokens, 1), jnp.int8), mask=mask)
+    wanted = np.arange(num_chosen, dtype=np.int64) * num_tokens // num_chosen
+    np.testing.assert_array_equal(_evenly(tokens, num_chosen)[0], wanted)

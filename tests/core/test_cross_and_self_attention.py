@@ -301,3 +301,18 @@ def test_norms_of_a_layer_are_of_the_kind_that_its_configs_name(shapes):
         "kv_norm/scale",
         "mlp_norm/scale",
     }
+
+
+def test_queries_that_are_padding_contribute_no_keys(float64, random_model):
+    attention = dataclasses.replace(ATTENTION, queries_contribute_kv=True)
+    layer = random_model(
+        lambda: CrossAttentionLayer(
+            attention, None, num_query_channels=8, num_input_channels=8, rngs=nnx.Rngs(0)
+        )
+    )
+    inputs = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 8)))
+    queries = Tokens(content=jnp.asarray(LATENTS), mask=jnp.array([[True, True, False]] * 2))
+    allowed = jnp.ones((2, 1, 1, 5), bool)
+    wanted = layer(jnp.asarray(LATENTS)[:, :2], inputs)
+    for given in (layer(queries, inputs), layer(queries, inputs, allowed)):
+        np.testing.assert_allclose(given[:, :2], wanted, rtol=1e-10)

@@ -9,7 +9,15 @@ import pytest
 from flax import nnx
 
 from perceiver_jax.adapters import GivenQueriesOutputAdapter
-from perceiver_jax.core import PerceiverDecoder, PerceiverEncoder, PerceiverIO, Tokens
+from perceiver_jax.core import (
+    MeanPoolHead,
+    MultiHeadAttention,
+    Perceiver,
+    PerceiverDecoder,
+    PerceiverEncoder,
+    PerceiverIO,
+    Tokens,
+)
 from perceiver_jax.core import decoder as core_decoder
 from perceiver_jax.data.packing import pack
 
@@ -129,3 +137,54 @@ def test_a_side_without_segments_is_refused(float64, random_model):
         model.decoder(encoded, jnp.asarray(QUERIES[0][None]))
     plain = dataclasses.replace(encoded, segments=None)
     assert model.decoder(plain, jnp.asarray(QUERIES[0][None])).shape == (1, 3, 3)
+
+
+def test_segments_of_latents_alone_are_refused_also_where_queries_are_asked_in_blocks(
+    float64, random_model, monkeypatch
+):
+    """Queries on a grid, which would be asked by their structure."""
+    model = random_model(build)
+    latents = Tokens(content=model.encoder.latents[...][None], segments=jnp.array([[0, 1]]))
+    monkeypatch.setattr(core_decoder, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(core_decoder, "LEAST_QUERIES", 2)
+    monkeypatch.setattr(MultiHeadAttention, "asks_by_structure", lambda *_: True)
+    with pytest.raises(ValueError, match="queries have none"):
+        model.decoder(latents, jnp.asarray(RNG.normal(size=(1, 20, 8))))
+    with pytest.raises(ValueError, match="queries have none"):
+        model.decoder.ask(model.decoder.prepare(latents), jnp.asarray(QUERIES[0]))
+
+
+def test_the_mean_over_latents_leaves_padding_out(float64, random_model):
+    def pooled():
+        head = MeanPoolHead(num_latent_channels=8, num_classes=3, rngs=nnx.Rngs(0))
+        return Perceiver(build().encoder, head)
+
+    model = random_model(pooled)
+    inputs = Tokens(content=jnp.asarray(EXAMPLES[0][None]))
+    latents = model.encoder.latents[...][None]
+    padded = Tokens(
+        content=jnp.concatenate([latents, 100.0 + latents], axis=1),
+        mask=jnp.array([[True, True, False, False]]),
+    )
+    got = model(inputs, latents=padded)
+    np.testing.assert_allclose(got, model(inputs), rtol=1e-10, atol=1e-12)
+    packed = Tokens(content=latents, segments=jnp.array([[0, 1]]))
+    inputs = Tokens(content=inputs.content, segments=jnp.array([[0, 0, 1, 1]]))
+    with pytest.raises(ValueError, match="mixes the examples of a row"):
+        model(inputs, latents=packed)
+
+
+def test_latents_on_a_grid_with_position_tables_are_what_they_are_when_dense(float64, random_model):
+    model = random_model(lambda: build(latent_dropout=0.5))
+    tables = tuple(jnp.asarray(RNG.normal(size=(n, 2))) for n in (2, 3))
+    grid = Tokens(
+        content=jnp.asarray(RNG.normal(size=(1, 2, 3, 4))),
+        positions=tables,
+        segments=jnp.array([[0, 0, 1, 1, 0, 1]]),
+    )
+    dense = Tokens(content=grid.dense(), segments=grid.segments)
+    inputs = Tokens(content=jnp.asarray(EXAMPLES[0][None]), segments=jnp.array([[0, 1, 1, 0]]))
+    key = jax.random.key(0)
+    got, wanted = (model.encoder.encode(inputs, latents=x, key=key) for x in (grid, dense))
+    np.testing.assert_allclose(got.content, wanted.content, rtol=1e-12)
+    np.testing.assert_array_equal(got.segments, wanted.segments)

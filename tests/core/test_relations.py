@@ -80,3 +80,13 @@ def test_one_after_the_other_repeats_a_batch_of_one_and_fills_masks():
 def test_tokens_that_differ_in_kind_cannot_be_put_together(fields, said):
     with pytest.raises(ValueError, match=said):
         followed_by(tokens(2), tokens(1, **fields))
+
+
+def test_content_for_all_may_have_moments_for_each():
+    times = jnp.asarray(np.arange(6.0).reshape(2, 3))
+    one = tokens(3, times=times)
+    chosen = one.at(jnp.array([[0, 2]]))
+    np.testing.assert_array_equal(chosen.times, [[0, 2], [3, 5]])
+    both = followed_by(one, tokens(1, times=jnp.ones((1, 1))))
+    np.testing.assert_array_equal(both.times, [[0, 1, 2, 1], [3, 4, 5, 1]])
+    assert both.content.shape == (2, 4, 2)

@@ -280,3 +280,9 @@ def test_a_release_of_a_resampler_is_read_again(tmp_path, random_model):
     model.save_pretrained(tmp_path)
     features = jnp.asarray(FEATURES, jnp.float32)
     np.testing.assert_array_equal(load_pretrained("ours", tmp_path)(features), model(features))
+
+
+def test_tokens_on_a_grid_do_not_tell_frames(resampler):
+    frames = Tokens(content=jnp.zeros((2, 3, 5, 8)))
+    with pytest.raises(ValueError, match="do not tell which axis is frames"):
+        resampler(max_frames=3)(frames)

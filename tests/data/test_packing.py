@@ -42,3 +42,8 @@ def test_lengths_that_do_not_fit_are_refused(lengths):
 def test_other_examples_than_those_packed_are_refused():
     with pytest.raises(ValueError, match="not those that were packed"):
         pack([2, 3], 10).place([np.zeros(3), np.zeros(2)])
+
+
+def test_rows_hold_whatever_any_example_has():
+    rows = pack([2, 2], 4).place([np.array([1, 2]), np.array([0.5, 0.7])])
+    np.testing.assert_array_equal(rows, [[1, 2, 0.5, 0.7]])

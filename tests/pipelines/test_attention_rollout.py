@@ -104,3 +104,26 @@ def test_names_are_those_that_models_record(random_model, tiny_encoder):
 def test_other_maps_are_refused():
     with pytest.raises(ValueError, match="no encoder/step/0/cross_attention among 1 maps"):
         attention_rollout({"decoder/cross_attention": np.ones((1, 1, 1, 4))}, np.ones((1, 1, 4)))
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_what_latents_gave_to_latents_goes_back_to_them(residual):
+    """Keys are [inputs; latents]: products of square matrices over inputs and latents together."""
+    rng = np.random.default_rng(0)
+    maps = {CROSS.format(step): stochastic(rng, B, H, N, M + N) for step in range(2)}
+    for step in range(2):
+        maps[LAYER.format(step, 0)] = stochastic(rng, B, H, N, N)
+    rows = stochastic(rng, B, 2, N)
+    rollout = attention_rollout(
+        maps, rows, cross_attention_residual=residual, latents_contribute_kv=True
+    )
+    share = 0.5 if residual else 1.0
+    latents = np.zeros((B, N, M + N))
+    latents[:, :, M:] = np.eye(N)
+    for step in range(2):
+        cross = maps[CROSS.format(step)].mean(1)
+        found = cross[:, :, M:] @ latents
+        found[:, :, :M] += cross[:, :, :M]
+        latents = share * found + (1 - share) * latents
+        latents = 0.5 * latents + 0.5 * maps[LAYER.format(step, 0)].mean(1) @ latents
+    np.testing.assert_allclose(rollout.inputs, (rows @ latents)[:, :, :M], rtol=1e-6)
