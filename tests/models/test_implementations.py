@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_jax import models
-from perceiver_jax.core import attention, folded, layers, structured
+from perceiver_jax.core import attention, folded, self_attention, structured
 from perceiver_jax.models import (
     ArrayEncoderConfig,
     ClassificationDecoderConfig,
@@ -85,7 +85,7 @@ def every_form(monkeypatch):
         patched.setattr(structured, "is_cheaper", lambda *_, **__: True)
         patched.setattr(folded, "is_cheaper", lambda *_, num_queries, **__: num_queries == 1)
         patched.setattr(attention, "worthwhile", lambda *_: True)
-        patched.setattr(layers, "prefers_loop", lambda *_: True)
+        patched.setattr(self_attention, "prefers_loop", lambda *_: True)
         yield
 
 

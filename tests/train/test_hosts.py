@@ -121,6 +121,8 @@ class Pair:
                 stdout=subprocess.PIPE if index == 0 else errors,
                 stderr=errors,
                 text=True,
+                # What a shell starts in the background ignores Ctrl-C, and hands that on.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def signal_second_at(self, step, number):
