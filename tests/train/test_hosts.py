@@ -83,14 +83,18 @@ def get_config():
 
 
 COMMAND = """
-import runpy, sys, time
+import runpy, signal, sys, time
 from perceiver_jax.train import checkpoint
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 newest, seconds = checkpoint.newest, float(sys.argv.pop(1))
 checkpoint.newest = lambda workdir: (time.sleep(seconds), newest(workdir))[1]
 runpy.run_module("perceiver_jax.train.main", run_name="__main__", alter_sys=True)
 """
-"""The training command, which looks for checkpoints so many seconds late."""
+"""The training command, which looks for checkpoints so many seconds late.
+
+It hears Ctrl-C also where the tests were started in the background, which ignores it and hands that on.
+"""
 
 
 class Pair:
@@ -121,8 +125,6 @@ class Pair:
                 stdout=subprocess.PIPE if index == 0 else errors,
                 stderr=errors,
                 text=True,
-                # What a shell starts in the background ignores Ctrl-C, and hands that on.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def signal_second_at(self, step, number):
