@@ -93,7 +93,7 @@ runpy.run_module("perceiver_jax.train.main", run_name="__main__", alter_sys=True
 """
 """The training command, which looks for checkpoints so many seconds late.
 
-It hears Ctrl-C also where the tests were started in the background, which ignores it and hands that on.
+It hears Ctrl-C also where the tests were started in the background, which ignores that.
 """
 
 
