@@ -11,8 +11,8 @@ import numpy as np
 from interop.files import FileError
 
 REMEDY = "download or export the file again"
-ALIASING = 64
-"""How many times a file's size its arrays may measure: tied layers name one array many times."""
+ALIASING = 8
+"""How many times a file's size its arrays may measure: some files name one array several times."""
 SHOWN = 5
 
 

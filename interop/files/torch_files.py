@@ -87,7 +87,7 @@ def write(
 
     Args:
         path: of the file.
-        tensors: by name; those that are one array share a storage, as tied ones do in PyTorch.
+        tensors: by name.
         rest: what lies beside the state dict, which is then under 'state_dict'; None: the file is
             the state dict.
         prefix: goes before every name.
@@ -97,8 +97,7 @@ def write(
     """
     path = Path(path)
     torch = _torch()
-    made = {id(array): _tensor(torch, path, name, array) for name, array in tensors.items()}
-    named = {prefix + name: made[id(array)] for name, array in tensors.items()}
+    named = {prefix + name: _tensor(torch, path, name, array) for name, array in tensors.items()}
     with checks.replaced(path) as temporary, temporary.open("wb") as file:
         torch.save(named if rest is None else {"state_dict": named, **rest}, file)
 

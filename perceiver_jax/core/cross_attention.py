@@ -118,7 +118,7 @@ class CrossAttentionLayer(nnx.Module):
         config = self.attention_config
         if isinstance(inputs, Tokens) and attention_mask is not None:
             raise ValueError("tokens bring their own mask: attention_mask goes with arrays")
-        asking, x = _tokens(queries), _array(queries)
+        asking, x = Tokens.of(queries), _array(queries)
         normed = self.q_norm(x) if config.q_norm else x
         how: dict[str, Any] = {"inverted": inverted, "key": weights_key, "tape": tape}
         if isinstance(inputs, Tokens) and self._uses_structure(inputs, asking, **how):
@@ -221,7 +221,7 @@ class CrossAttentionLayer(nnx.Module):
         """The inputs, dense and normed."""
         dense = _array(inputs)
         normed = self.kv_norm(dense) if self.attention_config.kv_norm else dense
-        return dataclasses.replace(_tokens(inputs), content=normed, positions=(), order=None)
+        return dataclasses.replace(Tokens.of(inputs), content=normed, positions=(), order=None)
 
     def _uses_structure(self, inputs: Tokens, queries: Tokens, **how: Any) -> bool:
         """Whether nothing but a mask relates inputs to queries, and their structure pays."""
@@ -233,10 +233,6 @@ class CrossAttentionLayer(nnx.Module):
             and not config.queries_contribute_kv
             and self.attention.uses_structure(inputs, queries.num_tokens, **how)
         )
-
-
-def _tokens(x: Array | Tokens) -> Tokens:
-    return x if isinstance(x, Tokens) else Tokens(content=x)
 
 
 def _array(x: Array | Tokens) -> Array:

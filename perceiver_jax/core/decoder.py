@@ -184,9 +184,9 @@ class PerceiverDecoder(nnx.Module):
         Returns:
             What `finish` makes of [B, O, E].
         """
-        queries = _tokens(queries)
+        queries = Tokens.of(queries)
         query_mask = queries.mask if query_mask is None else query_mask
-        latents = _tokens(latents)
+        latents = Tokens.of(latents)
         if 1 not in (len(queries.content), len(latents.content)) and len(queries.content) != len(
             latents.content
         ):
@@ -214,7 +214,7 @@ class PerceiverDecoder(nnx.Module):
 
     def prepare(self, latents: Array | Tokens) -> Prepared:
         """[B, N, D] latents, normed and projected once, for any number of calls of `ask`."""
-        return self.cross_attention.prepare(_tokens(latents))
+        return self.cross_attention.prepare(Tokens.of(latents))
 
     def ask(
         self,
@@ -241,7 +241,7 @@ class PerceiverDecoder(nnx.Module):
                 f"{type(adapter).__name__} does not make each prediction of its own answer alone, "
                 "so that queries cannot be asked chunk by chunk; call the decoder"
             )
-        queries = _tokens(queries)
+        queries = Tokens.of(queries)
         query_mask = queries.mask if query_mask is None else query_mask
         at_once = self._at_once(*prepared.asked.keys.shape[:2])
         return self._ask(prepared, queries, query_mask, at_once, adapter, key)
@@ -264,13 +264,6 @@ class PerceiverDecoder(nnx.Module):
         """Queries of a block."""
         scores = batch_size * num_latents * self.config.num_cross_attention_heads
         return max(LEAST_QUERIES, SCORES_AT_ONCE // scores)
-
-
-def _tokens(x: Array | Tokens) -> Tokens:
-    """Tokens as they are; arrays [O, E] or [B, O, E] as tokens."""
-    if isinstance(x, Tokens):
-        return x
-    return Tokens(content=x[None] if x.ndim == 2 else x)
 
 
 def _as_is(answers: Array) -> Array:

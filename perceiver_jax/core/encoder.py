@@ -238,9 +238,8 @@ class PerceiverEncoder(nnx.Module):
                     "or [B, N, D] at the call"
                 )
             latents = self.latents[...]
-        if not isinstance(latents, Tokens):
-            latents = Tokens(content=latents[None] if latents.ndim == 2 else latents)
-        elif latents.positions or len(latents.grid) > 1:
+        latents = Tokens.of(latents)
+        if latents.positions or len(latents.grid) > 1:
             dense = latents.dense()
             latents = dataclasses.replace(latents, content=dense, positions=(), order=None)
         if latents.num_channels != self.num_latent_channels or latents.content.ndim != 3:

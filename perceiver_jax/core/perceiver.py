@@ -131,9 +131,7 @@ def chosen(queries: Array | Tokens, indices: Array) -> Tokens:
         queries: [O, E] or [B, O, E], or tokens that are so when dense.
         indices: [b, o] integers, where b or B may be 1.
     """
-    if not isinstance(queries, Tokens):
-        queries = Tokens(content=queries if queries.ndim == 3 else queries[None])
-    return queries.at(indices)
+    return Tokens.of(queries).at(indices)
 
 
 class Perceiver(Recordable):

@@ -210,10 +210,7 @@ class PerceiverResampler(Recordable):
 
     def _initial(self, latents: Array | Tokens | None, batch_size: int) -> Tokens:
         """[1 or B, N, D] latents to start from."""
-        if latents is None:
-            latents = self.latents[...]
-        if not isinstance(latents, Tokens):
-            latents = Tokens(content=latents[None] if latents.ndim == 2 else latents)
+        latents = Tokens.of(self.latents[...] if latents is None else latents)
         shape, channels = latents.content.shape, self.config.num_latent_channels
         if len(shape) != 3 or shape[-1] != channels or shape[0] not in (1, batch_size):
             raise ValueError(

@@ -42,6 +42,13 @@ class Tokens:
     times: Array | None = None
     segments: Array | None = None
 
+    @classmethod
+    def of(cls, x: "Array | Tokens") -> "Tokens":
+        """Tokens as they are; an array [n, c] or [B, n, c] as tokens that are nothing else."""
+        if isinstance(x, Tokens):
+            return x
+        return cls(content=x[None] if x.ndim == 2 else x)
+
     @property
     def grid(self) -> tuple[int, ...]:
         """Sizes of the grid axes."""

@@ -435,15 +435,3 @@ def test_files_of_another_kind_are_refused(tmp_path):
         lucidrains.write(tmp_path / "b", Foreign(arrays={}))
     with pytest.raises(FileError, match="should hold one file of weights, but has none"):
         lucidrains.read(tmp_path)
-
-
-def test_tied_layers_are_written_once_and_read_however_deep(tmp_path):
-    settings = PERCEIVER_IO | TIED | {"depth": 24, "latent_dim": 64}
-    arrays = foreign_arrays(settings)
-    files.write(tmp_path / "tied.pt", Foreign(arrays=arrays, settings=settings))
-    written = files.read(tmp_path / "tied.pt")
-    assert written.arrays.keys() == arrays.keys()
-    assert all(np.array_equal(written.arrays[name], arrays[name]) for name in arrays)
-    name = "layers.{}.self_attns.0.1.fn.net.0.weight"
-    assert np.shares_memory(*(written.arrays[name.format(i)] for i in (0, 23)))
-    assert (tmp_path / "tied.pt").stat().st_size < sum(a.nbytes for a in arrays.values()) / 8
