@@ -9,6 +9,7 @@
 import dataclasses
 import difflib
 import inspect
+import numbers
 import re
 import types
 import typing
@@ -59,23 +60,35 @@ def setting(default: Any = dataclasses.MISSING, doc: str = "", *, minimum: int =
 def check_ranges(config: Any) -> None:
     """Raises a ValueError for a field of a dataclass that has none of the values that it takes.
 
-    Those are numbers of things below their minimum, rates outside [0, 1), and words that are none
-    of a field's choices.
+    Those are values of other types, numbers of things below their minimum, rates outside [0, 1),
+    and words that are none of a field's choices.
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if typing.get_origin(hints[field.name]) is Literal:
+            choices = typing.get_args(hints[field.name])
+            if value not in choices:
+                listed = ", ".join(repr(choice) for choice in choices)
+                raise ValueError(f"{field.name}={value!r} is none of {listed}")
+        elif not _fits(hints[field.name], value):
+            takes = describe_type(hints[field.name])
+            given = f" is of type {type(value).__name__}"
+            if not dataclasses.is_dataclass(value):
+                given = f"={value!r} is not valid"
+            raise ValueError(f"{field.name}{given}; it takes {takes}")
         if field.name.endswith("dropout") and value is not None and not 0.0 <= value < 1.0:
             raise ValueError(f"{field.name}={value} is not a rate in [0, 1)")
         if field.name.startswith("num_") and value is not None:
             minimum = field.metadata["minimum"]
             if value < minimum:
                 raise ValueError(f"{field.name}={value} is too small; it must be {minimum} or more")
-        if typing.get_origin(hints[field.name]) is Literal:
-            choices = typing.get_args(hints[field.name])
-            if value not in choices:
-                listed = ", ".join(repr(choice) for choice in choices)
-                raise ValueError(f"{field.name}={value!r} is none of {listed}")
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raises a ValueError for what is no whole number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name}={value!r} is not valid; it takes a whole number, 1 or more")
 
 
 def part(config: Any, cls: type) -> dict[str, Any]:
@@ -206,6 +219,19 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if not (isinstance(value, bool) and option is not bool):
                 return value
     raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a field of this type holds such a value as it is."""
+    options = _options(hint)
+    if _choices(hint):
+        kinds = tuple(option for option in options if isinstance(option, type))
+        return isinstance(value, kinds)
+    try:
+        converted = _convert(hint, value, "")
+    except ConfigError:
+        return False
+    return isinstance(converted, bool) == isinstance(value, bool)
 
 
 def _convert_part(classes: list[Any], value: Any, where: str, *, is_open: bool) -> Any:

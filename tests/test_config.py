@@ -287,6 +287,43 @@ class Steam(Engine):
     """The one kind at first."""
 
 
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"num_seats": "4"}, "num_seats='4' is not valid; it takes int"),
+        ({"num_seats": 4.0}, "num_seats=4.0 is not valid; it takes int"),
+        ({"num_seats": None}, "num_seats=None is not valid; it takes int"),
+        ({"num_seats": True}, "num_seats=True is not valid; it takes int"),
+        ({"electric": "no"}, "electric='no' is not valid; it takes bool"),
+        ({"electric": "False"}, "electric='False' is not valid; it takes bool"),
+        ({"size": (1, 2, 3)}, r"size=\(1, 2, 3\) is not valid"),
+        ({"wear_dropout": "0.1"}, "wear_dropout='0.1' is not valid; it takes float"),
+        ({"on": Engine()}, "on is of type Engine; it takes Wheel or Rail"),
+    ],
+)
+def test_a_dataclass_refuses_values_of_other_types(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Car(name="x", **fields)
+
+
+def test_whole_numbers_are_real_and_lists_are_tuples():
+    car = Car(name="x", length=4, stops=[1, 2.5], owner=None, top_speed=100)
+    assert (car.length, list(car.stops), car.top_speed) == (4, [1, 2.5], 100)
+
+
+def test_an_open_choice_takes_an_instance_of_any_class_below():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Checked(Train):
+        """A train that looks at its fields."""
+
+        def __post_init__(self):
+            config.check_ranges(self)
+
+    assert Checked(engine=Steam()).engine == Steam()
+    with pytest.raises(ValueError, match="engine is of type Rail; it takes Engine or Wheel"):
+        Checked(engine=Rail())
+
+
 def test_an_open_choice_of_one_class_carries_its_kind():
     train = Train(engine=Steam(power=2.0))
     for tree in (to_dict(train), to_config_dict(train)):

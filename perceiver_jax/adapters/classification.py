@@ -5,6 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.config import check_size
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
@@ -23,6 +24,9 @@ class ClassificationOutputAdapter(nnx.Module):
         init: initial values; None: N(0, 0.02).
         rngs: where initial values come from.
 
+    Raises:
+        ValueError: no classes, or no queries.
+
     Source: krasserm `ClassificationOutputAdapter` and `TrainableQueryProvider`; deepmind
     `ClassificationDecoder`; constant queries as in MNIST classifiers on lucidrains `PerceiverIO`.
     """
@@ -40,6 +44,8 @@ class ClassificationOutputAdapter(nnx.Module):
         init: InitConfig | None = None,
         rngs: nnx.Rngs,
     ):
+        check_size("num_classes", num_classes)
+        check_size("num_output_queries", num_output_queries)
         init = init or InitConfig()
         self.num_output_query_channels = num_output_query_channels
         self.shape = (num_output_queries, num_output_query_channels)

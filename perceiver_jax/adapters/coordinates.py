@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from flax import nnx
 
+from perceiver_jax.core.known_values import warn_outside
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.core.real_positions import fourier_features_at
@@ -63,14 +64,23 @@ class CoordinateQueryAdapter(nnx.Module):
         """[B, o, d] coordinates in [-1, 1] → [B, o, E] queries.
 
         Raises:
-            ValueError: other coordinates than the adapter was made for, or integers.
+            ValueError: as `check`.
+        """
+        self.check(coordinates)
+        features = fourier_features_at(
+            coordinates, num_bands=self.num_frequency_bands, max_resolution=self.max_resolution
+        )
+        return self.linear(features)
+
+    def check(self, coordinates: Array) -> None:
+        """Warns of coordinates beyond [-1, 1], where they are known (outside of `jax.jit`).
+
+        Raises:
+            ValueError: other coordinates than the adapter was made for.
         """
         if coordinates.ndim != 3 or coordinates.shape[-1] != self.num_coordinates:
             raise ValueError(
                 f"queries of shape {coordinates.shape} are no coordinates; this decoder takes "
                 f"[O, {self.num_coordinates}] or [B, O, {self.num_coordinates}]"
             )
-        features = fourier_features_at(
-            coordinates, num_bands=self.num_frequency_bands, max_resolution=self.max_resolution
-        )
-        return self.linear(features)
+        warn_outside(coordinates, -1.0, 1.0, "coordinates", "scale them as those of training were")

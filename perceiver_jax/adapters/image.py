@@ -8,6 +8,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -15,10 +16,15 @@ from einops import rearrange
 from flax import nnx
 
 from perceiver_jax.adapters.conv_stem import ConvPadding, ConvStem, stem_grid
+from perceiver_jax.config import check_size
+from perceiver_jax.core.known_values import known
 from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
 from perceiver_jax.core.position import ChannelOrder, fourier_axes, num_fourier_channels
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
+
+LARGEST_COLOUR = 16.0
+"""What no usual normalisation of colours reaches, neither to [-1, 1] nor to unit variance."""
 
 
 class ImageInputAdapter(nnx.Module):
@@ -42,7 +48,7 @@ class ImageInputAdapter(nnx.Module):
         max_resolution: Sequence[float] | None = None,
         channel_order: ChannelOrder = "deepmind",
     ):
-        self.image_shape = tuple(image_shape)
+        self.image_shape = checked_shape(image_shape)
         self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         self.num_input_channels = self.image_shape[-1] + self.positions.num_channels
 
@@ -88,7 +94,7 @@ class PatchImageInputAdapter(nnx.Module):
         compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
-        height, width, colours = self.image_shape = tuple(image_shape)
+        height, width, colours = self.image_shape = checked_shape(image_shape)
         if height % patch_size or width % patch_size:
             raise ValueError(
                 f"patch_size={patch_size} does not divide the image of {height}×{width}; choose a "
@@ -156,7 +162,7 @@ class ConvImageInputAdapter(nnx.Module):
         compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
-        height, width, _ = self.image_shape = tuple(image_shape)
+        height, width, _ = self.image_shape = checked_shape(image_shape)
         self.grid = stem_grid((height, width), padding, num_layers)
         self.positions = _grid_positions(num_frequency_bands, max_resolution, channel_order)
         self.stem = ConvStem(
@@ -209,7 +215,7 @@ class LearnedImageInputAdapter(nnx.Module):
         compute_dtype: ComputeDtype = "float32",
         rngs: nnx.Rngs,
     ):
-        self.image_shape = tuple(image_shape)
+        self.image_shape = checked_shape(image_shape)
         init = init or InitConfig()
 
         def projection(num_in, num_out):
@@ -275,11 +281,30 @@ def space_to_depth(images: Array, patch_size: int) -> Array:
     return rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=patch_size, q=patch_size)
 
 
+def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """(H, W, c) of whole numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    shape = tuple(image_shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"image_shape={shape} is not valid; it takes (height, width, channels), such as "
+            "(28, 28, 1)"
+        )
+    for name, size in zip(("height", "width", "channels"), shape, strict=True):
+        check_size(f"{name} of image_shape", size)
+    return shape
+
+
 def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
     """The images as floats.
 
     Raises:
         ValueError: their shape is not [B, *image_shape], or they hold integers.
+
+    Warns of colours such as those from 0 to 255, where they are known (outside of `jax.jit`).
     """
     images = jnp.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != image_shape:
@@ -292,5 +317,12 @@ def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
         raise ValueError(
             f"images of type {images.dtype} are not normalised; convert them to float in [-1, 1] "
             "first, as the data pipeline does"
+        )
+    values = known(images)
+    if values is not None and values.size and abs(values).max() > LARGEST_COLOUR:
+        warnings.warn(
+            f"images from {values.min():g} to {values.max():g} are hardly normalised; bring them "
+            "to [-1, 1], or to what the model was trained on",
+            stacklevel=3,
         )
     return images

@@ -14,6 +14,7 @@ from flax import nnx
 from perceiver_jax.adapters.base import ModalityConfig
 from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
+from perceiver_jax.core.known_values import warn_outside
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.core.real_positions import fourier_features_at
 from perceiver_jax.core.tokens import Tokens
@@ -86,6 +87,8 @@ class PointCloudInputAdapter(nnx.Module):
 
         Raises:
             ValueError: inputs or mask have another shape, or the inputs hold integers.
+
+        Warns of coordinates beyond [-1, 1], where they are known (outside of `jax.jit`).
         """
         inputs = self._check(jnp.asarray(inputs))
         if input_mask is not None and input_mask.shape != inputs.shape[:2]:
@@ -93,6 +96,8 @@ class PointCloudInputAdapter(nnx.Module):
                 f"input_mask of shape {tuple(input_mask.shape)} does not fit the clouds; it takes "
                 f"{inputs.shape[:2]}, one bool per point"
             )
+        remedy = "centre and scale the clouds as those of training were"
+        warn_outside(inputs[..., :3], -1.0, 1.0, "coordinates", remedy, input_mask)
         features = fourier_features_at(
             inputs[..., :3],
             num_bands=self.num_frequency_bands,

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from perceiver_jax.adapters.text import checked_ids
+from perceiver_jax.core.known_values import check_indices, rows
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.position import fourier_features, linear_positions, sinusoidal_features
 from perceiver_jax.typing import Array
@@ -69,29 +70,31 @@ class SequenceEmbedding(nnx.Module):
     def embed(self, ids: Array, positions: Array) -> Array:
         """[B, M] ids at positions [B or 1, M, L] → [B, M, C].
 
-        Neither is compared with the sizes of tables, as that would take a transfer.
+        What is outside of its table is NaN.
         """
-        content = self.token_embedding[...][ids]
+        content = rows(self.token_embedding[...], ids)
         if not self.abs_pos_emb:
             return content
         for i, table in enumerate(self.position_embedding):
-            rows = table[...][positions[:, :, i]]
-            content = content + (rows if self.train_positions else jax.lax.stop_gradient(rows))
+            place = rows(table[...], positions[:, :, i])
+            content = content + (place if self.train_positions else jax.lax.stop_gradient(place))
         return content
 
     def checked(self, inputs: Array) -> Array:
         """The inputs as ids [B, M], if the model takes them.
 
         Raises:
-            ValueError: they are no integers of shape [B, M], or more than the model takes.
+            ValueError: they are no integers of shape [B, M], more than the model takes, or known to
+                be outside of its vocabulary.
         """
-        return checked_ids(inputs, self.max_seq_len)
+        return checked_ids(inputs, self.max_seq_len, self.vocab_size)
 
     def checked_positions(self, positions: Array, batch: int, num_tokens: int) -> Array:
         """Positions as [B or 1, M, L], if they go with so many rows of tokens.
 
         Raises:
-            ValueError: they have another shape, or are no integers where tables are indexed.
+            ValueError: they have another shape, or where tables are indexed are no integers, or
+                known to be beyond the last row.
         """
         if positions.ndim == 2:
             positions = positions[:, :, None]
@@ -107,6 +110,10 @@ class SequenceEmbedding(nnx.Module):
             raise ValueError(
                 f"positions of type {positions.dtype} cannot choose rows of a table; give integers"
             )
+        if self.abs_pos_emb:
+            for i, table in enumerate(self.position_embedding):
+                remedy = f"the model's table {i} has a row for each position that it knows"
+                check_indices(positions[:, :, i], len(table[...]), "positions", remedy)
         return positions
 
     def check_counted(self) -> None:

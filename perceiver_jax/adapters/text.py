@@ -11,6 +11,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.core.known_values import check_indices, rows
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -52,22 +53,30 @@ class TokenInputAdapter(nnx.Module):
     def __call__(
         self, inputs: Array, input_mask: Array | None = None, *, key: Key | None = None
     ) -> Tokens:
-        """[B, M] ids → tokens of M elements; ids are not checked, as that would take a transfer.
+        """[B, M] ids → tokens of M elements.
 
         Raises:
-            ValueError: the ids are no integers of shape [B, M], or more than the model takes.
+            ValueError: the ids are no integers of shape [B, M], more than the model takes, or
+                outside of the vocabulary; under `jax.jit`, where that is not known, such tokens are
+                NaN, and so is what the model predicts from them.
         """
-        ids = checked_ids(inputs, self.max_seq_len)
+        ids = checked_ids(inputs, self.max_seq_len, self.vocab_size)
         places = self.position_embedding[...][None, : ids.shape[1]]
-        return Tokens(content=self.token_embedding[...][ids] + places, mask=input_mask)
+        return Tokens(content=rows(self.token_embedding[...], ids) + places, mask=input_mask)
 
 
-def checked_ids(inputs: Array, max_seq_len: int) -> Array:
+def checked_ids(inputs: Array, max_seq_len: int, vocab_size: int) -> Array:
     """The inputs as ids [B, M], if a model of so many tokens takes them.
 
     Raises:
-        ValueError: they are no integers of shape [B, M], or more than the model takes.
+        ValueError: they are no integers of shape [B, M], more than the model takes, or known to be
+            outside of its vocabulary.
     """
+    if isinstance(inputs, str):
+        raise ValueError(
+            f"the text {inputs[:40]!r} is no token ids; encode it with the model's tokenizer, or "
+            "take a pipeline, see perceiver_jax.pipelines"
+        )
     ids = jnp.asarray(inputs)
     if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(
@@ -79,6 +88,8 @@ def checked_ids(inputs: Array, max_seq_len: int) -> Array:
             f"{ids.shape[1]:,} tokens are more than this model takes, which is max_seq_len="
             f"{max_seq_len:,}; cut the text, or divide it into windows"
         )
+    remedy = f"the model's vocab_size is {vocab_size}; encode with its tokenizer, padding included"
+    check_indices(ids, vocab_size, "token ids", remedy)
     return ids
 
 

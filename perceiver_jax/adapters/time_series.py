@@ -15,6 +15,7 @@ from flax import nnx
 from perceiver_jax.adapters.base import ModalityConfig
 from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
+from perceiver_jax.core.known_values import warn_outside
 from perceiver_jax.core.real_positions import fourier_features_at
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -65,12 +66,16 @@ class TimeSeriesInputAdapter(nnx.Module):
 
         Raises:
             ValueError: values or times are not there, of another shape, or no floats.
+
+        Warns of times before 0 or after `duration`, where they are known (outside of `jax.jit`).
         """
         values, times = self._checked(inputs)
         missing = jnp.isnan(values)
         parts = [jnp.where(missing, 0.0, values)]
         if self.missing_indicators:
             parts.append(missing.astype(values.dtype))
+        remedy = f"count from 0, in the unit of duration={self.duration:g} in the model's config"
+        warn_outside(times, 0.0, self.duration, "times", remedy, input_mask)
         positions = times[..., None] * (2.0 / self.duration) - 1.0
         time = fourier_features_at(
             positions,

@@ -15,7 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.config import setting
+from perceiver_jax.config import check_size, setting
+from perceiver_jax.core.arguments import as_mask, check_rngs, known_arguments
 from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.cross_attention import CrossAttentionLayer, Prepared
 from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
@@ -79,17 +80,19 @@ class PerceiverDecoder(nnx.Module):
         output_adapter: gives queries and makes predictions, see `adapters.base.OutputAdapter`.
         num_latent_channels: latent channels D.
         query_adapter: makes queries [B, o, E] of what is given in their place, such as coordinates,
-            each of its own and block by block; None: queries are given as they are.
+            each of its own and block by block; its method `check`, where it has one, sees them all
+            before. None: queries are given as they are.
         rngs: where initial values come from.
         **fields: the fields of `DecoderConfig`.
 
     Raises:
-        TypeError: an unknown field.
-        ValueError: fields that do not go together.
+        TypeError: an unknown field, or `rngs` that give no values.
+        ValueError: fields or sizes that cannot be, or do not go together.
 
     Source: Perceiver IO §3.2; deepmind `BasicDecoder`, krasserm `PerceiverDecoder`.
     """
 
+    @known_arguments(DecoderConfig)
     def __init__(
         self,
         *,
@@ -100,6 +103,8 @@ class PerceiverDecoder(nnx.Module):
         **fields: Any,
     ):
         config = DecoderConfig(**fields)
+        check_rngs(rngs)
+        check_size("num_latent_channels", num_latent_channels)
         self.config = config
         self.output_adapter = output_adapter
         self.num_latent_channels = num_latent_channels
@@ -116,6 +121,7 @@ class PerceiverDecoder(nnx.Module):
             rngs=rngs,
         )
 
+    @known_arguments()
     def __call__(
         self,
         latents: Array | Tokens,
@@ -136,6 +142,7 @@ class PerceiverDecoder(nnx.Module):
             return self.answer(latents, queries, query_mask, finish=finish, key=key, tape=tape)
         return finish(self.decode(latents, queries, query_mask, key=key, tape=tape))
 
+    @known_arguments()
     def decode(
         self,
         latents: Array | Tokens,
@@ -184,8 +191,7 @@ class PerceiverDecoder(nnx.Module):
         Returns:
             What `finish` makes of [B, O, E].
         """
-        queries = Tokens.of(queries)
-        query_mask = queries.mask if query_mask is None else query_mask
+        queries, query_mask = self._asked(queries, query_mask)
         latents = Tokens.of(latents)
         if 1 not in (len(queries.content), len(latents.content)) and len(queries.content) != len(
             latents.content
@@ -216,6 +222,7 @@ class PerceiverDecoder(nnx.Module):
         """[B, N, D] latents, normed and projected once, for any number of calls of `ask`."""
         return self.cross_attention.prepare(Tokens.of(latents))
 
+    @known_arguments()
     def ask(
         self,
         prepared: Prepared,
@@ -241,10 +248,25 @@ class PerceiverDecoder(nnx.Module):
                 f"{type(adapter).__name__} does not make each prediction of its own answer alone, "
                 "so that queries cannot be asked chunk by chunk; call the decoder"
             )
-        queries = Tokens.of(queries)
-        query_mask = queries.mask if query_mask is None else query_mask
+        queries, query_mask = self._asked(queries, query_mask)
         at_once = self._at_once(*prepared.asked.keys.shape[:2])
         return self._ask(prepared, queries, query_mask, at_once, adapter, key)
+
+    def _asked(
+        self, queries: Array | Tokens, query_mask: Array | None
+    ) -> tuple[Tokens, Array | None]:
+        """Queries and their mask, if the decoder takes them."""
+        queries = Tokens.of(queries)
+        channels = self.output_adapter.num_output_query_channels
+        if self.adapts_queries:
+            getattr(self.query_adapter, "check", _as_is)(queries.dense())
+        elif queries.num_channels != channels:
+            raise ValueError(
+                f"queries of {queries.num_channels} channels do not fit this decoder; it takes "
+                f"[O, {channels}] or [B, O, {channels}]"
+            )
+        mask = queries.mask if query_mask is None else query_mask
+        return queries, as_mask(mask, "query_mask")
 
     def _ask(
         self,

@@ -10,11 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from perceiver_jax.core.arguments import check_key
 from perceiver_jax.typing import Array, Key
 
 
 def split(key: Key | None, num: int) -> Any:
-    """`num` independent keys as an array, or a list of that many Nones."""
+    """`num` independent keys as an array, or a list of that many Nones.
+
+    Raises:
+        ValueError: this is no key.
+    """
+    check_key(key)
     return [None] * num if key is None else jax.random.split(key, num)
 
 

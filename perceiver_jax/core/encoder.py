@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.config import check_size
+from perceiver_jax.core.arguments import as_mask, check_rngs, known_arguments
 from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
 from perceiver_jax.core.encoder_config import EncoderConfig, Schedule
@@ -39,12 +41,13 @@ class PerceiverEncoder(nnx.Module):
         **fields: the fields of `EncoderConfig`.
 
     Raises:
-        TypeError: an unknown field.
-        ValueError: fields that do not go together.
+        TypeError: an unknown field, or `rngs` that give no values.
+        ValueError: fields or sizes that cannot be, or do not go together.
 
     Source: Perceiver IO §3.1; deepmind `PerceiverEncoder`, krasserm `PerceiverEncoder`.
     """
 
+    @known_arguments(EncoderConfig)
     def __init__(
         self,
         *,
@@ -56,8 +59,10 @@ class PerceiverEncoder(nnx.Module):
         **fields: Any,
     ):
         config = EncoderConfig(**fields)
-        if num_latents is not None and num_latents < 1:
-            raise ValueError(f"num_latents={num_latents} must be 1 or more, or None")
+        check_rngs(rngs)
+        if num_latents is not None:
+            check_size("num_latents", num_latents)
+        check_size("num_latent_channels", num_latent_channels)
         if num_latents is not None and latent_adapter is not None:
             raise ValueError(
                 f"num_latents={num_latents} asks for learned latents, and latent_adapter makes "
@@ -103,6 +108,7 @@ class PerceiverEncoder(nnx.Module):
             ]
         )
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Any,
@@ -130,7 +136,7 @@ class PerceiverEncoder(nnx.Module):
             ValueError: there are neither learned nor given latents.
         """
         adapter_key, encode_key = split(key, 2)
-        tokens = self.input_adapter(inputs, input_mask, key=adapter_key)
+        tokens = self.input_adapter(inputs, as_mask(input_mask), key=adapter_key)
         return self.encode(tokens, latents=latents, key=encode_key, tape=tape).content
 
     def encode(
@@ -219,12 +225,7 @@ class PerceiverEncoder(nnx.Module):
                 f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
                 f"{tokens.num_tokens} tokens; it takes {shape}, one bool per token"
             )
-        if tokens.mask is not None and jnp.issubdtype(tokens.mask.dtype, jnp.floating):
-            raise ValueError(
-                f"input_mask is of type {tokens.mask.dtype}; give bools, True = an element, False "
-                "= padding (and no numbers that are added to scores)"
-            )
-        mask = drop_inputs(tokens.mask, shape, self.config.input_dropout, key)
+        mask = drop_inputs(as_mask(tokens.mask), shape, self.config.input_dropout, key)
         return dataclasses.replace(tokens, mask=mask)
 
     def _initial(self, tokens: Tokens, latents: Array | Tokens | None, key: Key | None) -> Tokens:

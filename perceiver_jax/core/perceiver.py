@@ -6,11 +6,14 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.core.arguments import as_mask, known_arguments
 from perceiver_jax.core.decoder import MeanPoolHead, PerceiverDecoder
 from perceiver_jax.core.dropout import split
 from perceiver_jax.core.encoder import PerceiverEncoder
+from perceiver_jax.core.known_values import check_indices
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -62,6 +65,7 @@ class PerceiverIO(Recordable):
         self.encoder = encoder
         self.decoder = decoder
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Any,
@@ -102,7 +106,7 @@ class PerceiverIO(Recordable):
                 "coordinates [O, d] or [B, O, d]; pass it as queries="
             )
         adapter_key, encoder_key, decoder_key = split(key, 3)
-        tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
+        tokens = self.encoder.input_adapter(inputs, as_mask(input_mask), key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encoder_key, tape=tape.at("encoder"))
         asked = self.decoder.output_adapter.make_queries(tokens) if queries is None else queries
         if query_indices is not None:
@@ -111,7 +115,7 @@ class PerceiverIO(Recordable):
         outputs = self.decoder(
             z,
             asked,
-            query_mask,
+            as_mask(query_mask, "query_mask"),
             embedding=self.encoder.input_adapter.token_embedding[...] if tied else None,
             key=decoder_key,
             tape=tape.at("decoder"),
@@ -119,6 +123,7 @@ class PerceiverIO(Recordable):
         tape.stage("outputs", outputs)
         return outputs
 
+    @known_arguments()
     def encode(self, inputs: Any, input_mask: Array | None = None) -> Array:
         """Inputs → [B, N, D] latents, without dropout."""
         return self.encoder(inputs, input_mask)
@@ -130,8 +135,20 @@ def chosen(queries: Array | Tokens, indices: Array) -> Tokens:
     Args:
         queries: [O, E] or [B, O, E], or tokens that are so when dense.
         indices: [b, o] integers, where b or B may be 1.
+
+    Raises:
+        ValueError: indices have another shape or type, or name queries that do not exist; under
+            `jax.jit`, where this is not known, the answers to such are NaN.
     """
-    return Tokens.of(queries).at(indices)
+    tokens, indices = Tokens.of(queries), jnp.asarray(indices)
+    if indices.ndim != 2 or not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise ValueError(
+            f"query_indices of shape {indices.shape} and type {indices.dtype} do not choose among "
+            f"{tokens.num_tokens} queries; give [B, o] or [1, o] integers"
+        )
+    remedy = "count the queries from 0, row by row"
+    check_indices(indices, tokens.num_tokens, "query_indices", remedy)
+    return tokens.at(indices)
 
 
 class Perceiver(Recordable):
@@ -148,6 +165,7 @@ class Perceiver(Recordable):
         self.encoder = encoder
         self.head = head
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Any,
@@ -159,7 +177,7 @@ class Perceiver(Recordable):
     ) -> Array:
         """Inputs → [B, classes] logits; arguments as in `PerceiverIO`, latents as an array."""
         adapter_key, encode_key = split(key, 2)
-        tokens = self.encoder.input_adapter(inputs, input_mask, key=adapter_key)
+        tokens = self.encoder.input_adapter(inputs, as_mask(input_mask), key=adapter_key)
         z = self.encoder.encode(tokens, latents=latents, key=encode_key, tape=tape.at("encoder"))
         if z.segments is not None:
             raise ValueError(
@@ -169,6 +187,7 @@ class Perceiver(Recordable):
         tape.stage("outputs", logits)
         return logits
 
+    @known_arguments()
     def encode(self, inputs: Any, input_mask: Array | None = None) -> Array:
         """Inputs → [B, N, D] latents, without dropout."""
         return self.encoder(inputs, input_mask)

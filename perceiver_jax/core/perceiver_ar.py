@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from perceiver_jax.core.arguments import as_mask, known_arguments
 from perceiver_jax.core.cache import Cache, KeysValues
 from perceiver_jax.core.causal_cross_attention import CausalCrossAttentionLayer
 from perceiver_jax.core.causal_masks import mask_of_inputs, mask_of_latents, repeated
@@ -81,6 +82,7 @@ class PerceiverAR(Recordable):
             )
         self.output_adapter = output_adapter
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Array,
@@ -111,7 +113,7 @@ class PerceiverAR(Recordable):
                 its context leaves room for, or a mask or positions that do not go with the inputs.
         """
         ids = self.input_adapter.checked(inputs)
-        input_mask = None if input_mask is None else jnp.asarray(input_mask)
+        input_mask = as_mask(input_mask)
         num_latents = self._check(ids, input_mask, num_latents)
         num_segments = len(self.settings.segments())
         draw_key, hide_key, latent_key, *keys = split(key, 3 + num_segments)
@@ -182,7 +184,7 @@ class PerceiverAR(Recordable):
                 is up to the caller.
         """
         inputs = self.input_adapter.checked(inputs)
-        input_mask = self._checked_mask(inputs, jnp.asarray(input_mask))
+        input_mask = self._checked_mask(inputs, input_mask)
         self._check_latents(inputs.shape[-1], num_latents)
         if num_latents + num_steps > self.settings.max_latents:
             raise ValueError(
@@ -312,12 +314,13 @@ class PerceiverAR(Recordable):
             )
         return num_latents
 
-    def _checked_mask(self, ids: Array, mask: Array) -> Array:
+    def _checked_mask(self, ids: Array, mask: Any) -> Array:
         """The mask of every row."""
-        if mask.dtype != bool or mask.shape not in (ids.shape, (1, ids.shape[1])):
+        mask = jnp.ones(ids.shape, bool) if (given := as_mask(mask)) is None else given
+        if mask.shape not in (ids.shape, (1, ids.shape[1])):
             raise ValueError(
-                f"input_mask of shape {tuple(mask.shape)} and type {mask.dtype} does not go with "
-                f"inputs of shape {tuple(ids.shape)}; give bool of the same shape, True on tokens"
+                f"input_mask of shape {tuple(mask.shape)} does not go with inputs of shape "
+                f"{tuple(ids.shape)}; give bools of the same shape, True on tokens"
             )
         return jnp.broadcast_to(mask, ids.shape)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import setting
+from perceiver_jax.core.arguments import as_mask, check_rngs, known_arguments
 from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.core.dropout import split
@@ -113,6 +114,7 @@ class PerceiverResampler(Recordable):
     """
 
     def __init__(self, config: ResamplerConfig, *, rngs: nnx.Rngs):
+        check_rngs(rngs)
         self.config = config
         channels = config.num_latent_channels
 
@@ -162,6 +164,7 @@ class PerceiverResampler(Recordable):
         if config.num_output_channels is not None:
             self.output_projection = projection(channels, config.num_output_channels)
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Array | Tokens,
@@ -232,7 +235,8 @@ class PerceiverResampler(Recordable):
                     "frames as an array [B, F, M, C], or tokens on a line as one frame"
                 )
         else:
-            tokens, x = Tokens(content=inputs, mask=_line(input_mask)), inputs
+            x = jnp.asarray(inputs)
+            tokens = Tokens(content=x, mask=_line(as_mask(input_mask)))
         channels = config.num_input_channels or config.num_latent_channels
         if x.ndim not in (3, 4) or x.shape[-1] != channels:
             raise ValueError(

@@ -44,9 +44,19 @@ class Tokens:
 
     @classmethod
     def of(cls, x: "Array | Tokens") -> "Tokens":
-        """Tokens as they are; an array [n, c] or [B, n, c] as tokens that are nothing else."""
+        """Tokens as they are; an array [n, c] or [B, n, c] as tokens that are nothing else.
+
+        Raises:
+            ValueError: the array has another number of axes.
+        """
         if isinstance(x, Tokens):
             return x
+        x = jnp.asarray(x)
+        if x.ndim not in (2, 3):
+            raise ValueError(
+                f"an array of shape {x.shape} is no set of tokens; give [elements, channels], or "
+                "[B, elements, channels]"
+            )
         return cls(content=x[None] if x.ndim == 2 else x)
 
     @property

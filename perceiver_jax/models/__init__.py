@@ -124,12 +124,17 @@ def model_class(config: AnyModelConfig) -> type:
     """The class that a config makes.
 
     Raises:
-        ValueError: there is no model with these two halves.
+        ValueError: this is no config of a model, or there is none with these two halves.
     """
     if isinstance(config, CausalSequenceConfig):
         return CausalSequenceModel
     if isinstance(config, ResamplerConfig):
         return Resampler
+    if not isinstance(config, PerceiverConfig):
+        raise ValueError(
+            f"{type(config).__name__} is no config of a model; give a PerceiverConfig, a "
+            "CausalSequenceConfig or a ResamplerConfig, such as models.imagenet_fourier()"
+        )
     for (encoder, decoder), model in MODELS.items():
         if isinstance(config.encoder, encoder) and isinstance(config.decoder, decoder):
             return model

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from perceiver_jax.core.arguments import known_arguments
 from perceiver_jax.core.dropout import split
 from perceiver_jax.core.perceiver import Recordable, chosen
 from perceiver_jax.core.tape import SILENT, Tape
@@ -37,6 +38,7 @@ class VideoAutoencoder(Recordable, Releasable):
         self.encoder = video_encoder(encoder, num_latents=config.num_latents, **latents)
         self.decoder = video_decoder(decoder, encoder, **latents)
 
+    @known_arguments()
     def __call__(
         self,
         inputs: Mapping[str, Any],
@@ -54,7 +56,7 @@ class VideoAutoencoder(Recordable, Releasable):
                 without only where its mask rate is above 0.
             query_indices: by modality, [B, o] or [1, o] which of its queries are asked, counted
                 row by row: pixels of the video, stretches of the sound; all of those that are not
-                named. Of an index beyond the last, nothing that comes out means anything.
+                named. An index beyond the last is refused, or gives NaN under `jax.jit`.
             key: random key, which hides and drops; None means inference.
             tape: records intermediates.
 

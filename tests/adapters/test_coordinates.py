@@ -121,6 +121,15 @@ def test_what_cannot_be_asked_is_refused(fields, said):
         adapter(**fields)
 
 
+def test_coordinates_beyond_the_cube_are_told_also_where_blocks_of_them_are_asked(model):
+    far = np.array([[0.0, 0.0, 30.0]])
+    with pytest.warns(UserWarning, match="coordinates go from 0 to 30, where -1 to 1 is expected"):
+        model(CLOUDS, queries=far)
+    prepared = model.decoder.prepare(model.encode(CLOUDS))
+    with pytest.warns(UserWarning, match="scale them as those of training were"):
+        model.decoder.ask(prepared, far)
+
+
 def test_queries_of_other_sizes_are_refused(model):
     with pytest.raises(ValueError, match=r"takes \[O, 3\] or \[B, O, 3\]"):
         model(jnp.asarray(CLOUDS), queries=jnp.zeros((5, 6)))

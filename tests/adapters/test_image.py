@@ -86,6 +86,22 @@ def test_images_of_integers_are_refused(random_model, build):
         random_model(build)(np.zeros((2, *SHAPE), np.uint8))
 
 
+@pytest.mark.parametrize("build", [pixels(), patches(), conv(), learned()])
+def test_raw_colours_are_told(random_model, build):
+    adapter = random_model(build)
+    raw = np.full((2, *SHAPE), 255.0, np.float32)
+    raw[0, 0, 0, 0] = 0.0
+    with pytest.warns(UserWarning, match="images from 0 to 255 are hardly normalised; bring them"):
+        adapter(raw)
+    jax.jit(adapter)(raw)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (8, 12, 0), (8.0, 12, 1), (1, 8, 12, 3)])
+def test_a_shape_that_is_none_of_an_image_is_refused(shape):
+    with pytest.raises(ValueError, match="image_shape.* is not valid; it takes"):
+        ImageInputAdapter(image_shape=shape, num_frequency_bands=2)
+
+
 def position(row, column, grid, resolution=None):
     """The features of one grid cell, rows before columns, in DeepMind's order."""
     at = np.asarray([linear_positions(grid[0])[row], linear_positions(grid[1])[column]])

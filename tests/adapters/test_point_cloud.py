@@ -72,6 +72,16 @@ def test_a_model_does_not_care_for_order_nor_for_what_the_mask_hides():
     assert np.abs(model(padded) - want).max() > 1e-4
 
 
+def test_points_beyond_the_cube_are_told_where_there_are_points():
+    model = Classifier(CONFIG, rngs=nnx.Rngs(0))
+    cloud = draw(1, 9, 6)
+    cloud[0, 4, 1], cloud[0, 5, 4] = 20.0, 90.0
+    with pytest.warns(UserWarning, match="coordinates go from .* to 20, where -1 to 1 is expected"):
+        model(cloud)
+    model(cloud, np.arange(9)[None] < 4)
+    jax.jit(model)(cloud)
+
+
 def test_the_logits_depend_on_coordinates_and_on_other_channels():
     model = Classifier(CONFIG, rngs=nnx.Rngs(0))
     gradient = jax.grad(lambda x: model(x).sum())(jnp.asarray(draw(1, 9, 6)))

@@ -26,6 +26,18 @@ def test_rows_of_all_tables_are_added():
         np.testing.assert_allclose(got[b, m], wanted, rtol=1e-6)
 
 
+def test_what_is_outside_of_its_table_is_nan_under_jit():
+    adapter = embedding()
+    ids, positions = np.array([[1, 5, 1]]), np.array([[[0], [0], [6]]])
+    content = np.asarray(jax.jit(adapter.embed)(ids, positions))
+    np.testing.assert_array_equal(np.isnan(content).all(-1), [[False, True, True]])
+
+
+def test_ids_outside_of_the_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="token ids from 0 to 5 are not all in 0 to 4"):
+        embedding().checked(np.array([[0, 5]]))
+
+
 def test_without_tables_positions_do_not_matter():
     adapter = embedding(abs_pos_emb=False)
     got = adapter.embed(IDS, POSITIONS[:, :, :1])
@@ -78,6 +90,8 @@ def test_sines_need_channels():
         ((6,), np.zeros(3, int), r"positions of shape \(3,\)"),
         ((6,), np.zeros((3, 3), int), r"give \[2 or 1, 3, 1\]"),
         ((6,), np.zeros((2, 3)), "float.* cannot choose rows of a table"),
+        ((6,), np.full((2, 3), 6), "positions from 6 to 6 are not all in 0 to 5"),
+        ((6, 4), np.full((2, 3, 2), 4), "0 to 3; the model's table 1 has a row"),
     ],
 )
 def test_positions_that_do_not_go_with_tokens_are_refused(shape, positions, message):

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,11 +40,21 @@ def test_a_token_is_its_embedding_and_that_of_its_place():
         (np.zeros((1, 6), np.int32), "6 tokens are more than this model takes"),
         (np.zeros((1, 4), np.float32), "float32 are no token ids"),
         (np.zeros(4, np.int32), r"shape \(4,\)"),
+        (np.array([[0, 7]]), "token ids from 0 to 7 are not all in 0 to 6; the model's vocab_size"),
+        (np.array([[-1, 2]]), "token ids from -1 to 2 are not all in 0 to 6"),
+        ("a film", "the text 'a film' is no token ids; encode it with the model's tokenizer"),
     ],
 )
 def test_what_are_no_ids_is_refused(ids, message):
     with pytest.raises(ValueError, match=message):
         input_adapter()(ids)
+
+
+def test_under_jit_the_token_of_an_unknown_id_is_nan():
+    adapter = input_adapter()
+    content = np.asarray(jax.jit(lambda ids: adapter(ids).dense())(np.array([[6, 7, -1]])))
+    np.testing.assert_array_equal(np.isnan(content).all(-1), [[False, True, True]])
+    assert np.isfinite(content[:, 0]).all()
 
 
 def test_embeddings_start_as_the_references_have_them():

@@ -96,10 +96,23 @@ def test_padding_and_the_order_of_the_steps_change_nothing(random_model):
     assert np.abs(model(padded) - want).max() > 1e-3
 
 
+def test_times_beyond_the_duration_are_told(random_model):
+    model = random_model(lambda: models.build(tiny(), nnx.Rngs(0).params()))
+    late = series()
+    late["times"][1, 2] = 400.0
+    with pytest.warns(
+        UserWarning, match="to 400, where 0 to 10 is expected; .* duration=10 in the"
+    ):
+        model(late)
+    mask = np.ones((2, 5), bool)
+    mask[1, 2] = False
+    model(late, mask)
+
+
 def test_times_matter(random_model):
     model = random_model(lambda: models.build(tiny(), nnx.Rngs(0).params()))
     inputs = series()
-    later = inputs | {"times": inputs["times"] + np.float32(1.0)}
+    later = inputs | {"times": inputs["times"] * np.float32(0.9)}
     assert np.abs(model(later) - model(inputs)).max() > 1e-3
 
 

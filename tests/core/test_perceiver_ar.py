@@ -245,7 +245,7 @@ def test_a_mask_of_one_row_is_that_of_all(model):
         (8, 6, 0, np.ones((1, 8), bool), "num_latents=6 is not between 1 and 5"),
         (8, 4, 2, np.ones((1, 8), bool), "num_steps=2 after num_latents=4 are more"),
         (21, 4, 0, np.ones((1, 21), bool), "21 tokens are more than this model takes"),
-        (8, 4, 0, np.ones((1, 8), int), "input_mask of shape .* type int"),
+        (8, 4, 0, np.ones((1, 8)), "input_mask is of type float(32|64); give bools"),
         (8, 4, 0, np.ones((1, 7), bool), r"input_mask of shape \(1, 7\)"),
     ],
 )

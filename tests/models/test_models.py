@@ -26,13 +26,19 @@ def test_the_decoder_decides_which_model_is_built(tiny_config):
 
 def test_halves_that_no_model_has_are_refused_with_those_that_are(tiny_config):
     config = PerceiverConfig(
-        encoder=tiny_config().decoder,
-        decoder=tiny_config().decoder,
+        encoder=tiny_config().encoder,
+        decoder=models.QueryDecoderConfig(num_output_query_channels=8),
         num_latents=4,
         num_latent_channels=8,
     )
-    message = "no model has ClassificationDecoderConfig .*ImageEncoderConfig . MeanPoolDecoder"
+    message = "no model has ImageEncoderConfig . QueryDecoderConfig; .* . MeanPoolDecoderConfig"
     with pytest.raises(ValueError, match=message):
+        models.build(config, KEY)
+
+
+@pytest.mark.parametrize("config", ["mnist", None, POOLED])
+def test_what_is_no_config_of_a_model_is_refused(config):
+    with pytest.raises(ValueError, match="is no config of a model; give a PerceiverConfig, a Cau"):
         models.build(config, KEY)
 
 
