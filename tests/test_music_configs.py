@@ -1,12 +1,16 @@
 """Recipes of music: the published ones as published, and what a small one says of itself."""
 
 import importlib
+import re
 
 import pytest
 
 from perceiver_jax import models, params
 from perceiver_jax.config import from_dict
+from perceiver_jax.data.music import chorales, read_midi
+from perceiver_jax.data.music.synthetic import SyntheticPieces
 from perceiver_jax.train.config import ExperimentConfig
+from tests.conftest import ROOT
 
 
 def experiment(name, variant=None):
@@ -43,6 +47,19 @@ def test_the_chorales_are_prepared_trained_on_and_continued_by_the_commands_in_t
         "python -m benchmarks.music_baselines",
     ):
         assert command in module.__doc__
+
+
+@pytest.mark.parametrize("place", ["configs/bach.py", "docs/autoregressive.md"])
+def test_the_piece_to_continue_is_written_by_the_lines_beside_the_command(
+    place, monkeypatch, tmp_path
+):
+    told = (ROOT / place).read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^python -c '([^']*\"in\.mid\"\))'\npython -m .* in\.mid ", told, re.M)
+    monkeypatch.setattr(chorales, "Chorales", SyntheticPieces)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    notes = read_midi("in.mid")
+    assert notes and max(note.end for note in notes) <= 8
 
 
 def test_the_baselines_count_what_the_small_model_predicts(capsys, monkeypatch):

@@ -42,7 +42,9 @@ def find_class_files(
     root, expected = Path(path).expanduser(), f"expected DIR/SPLIT/CLASS/*{suffixes[0]}"
     folder = root / split
     if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}; {expected}")
+        raise DatasetError(
+            f"there is no folder {root}; {expected}: name DIR in --config.data.data_dir"
+        )
     if not folder.is_dir():
         found = ", ".join(_folders(root)) or "none"
         raise DatasetError(f"{root} has no folder '{split}'; it has {found}; {expected}")
@@ -67,7 +69,9 @@ def find_class_files(
     ]
     if not files:
         raise DatasetError(
-            f"{folder} has no {kind}: no files DIR/SPLIT/CLASS/* that end in {', '.join(suffixes)}"
+            f"{folder} has no {kind}: no files DIR/SPLIT/CLASS/* that end in "
+            f"{', '.join(suffixes)}; put them there, or name another split or "
+            "--config.data.data_dir"
         )
     return ClassFiles(tuple(class_names), files)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
 
 
@@ -82,7 +83,7 @@ def _file_in_package(package: str, file: str, *, dataset: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise DatasetError(
             f"dataset '{dataset}' lies in the Python package {package}, which is not installed; "
-            "run: pip install 'perceiver-flax[demo]'"
+            f"{how_to_install('demo')}"
         )
     path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():

@@ -267,7 +267,9 @@ class _UnlabelledImages:
                 "need 'image'"
             )
         if not len(self._records):
-            raise DatasetError(f"split '{split}' of dataset 'tfds:{name}' has no examples")
+            raise DatasetError(
+                f"split '{split}' of dataset 'tfds:{name}' has no examples; choose another"
+            )
         grey = features["image"].shape[-1] == 1
         self._flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
 
@@ -278,5 +280,8 @@ class _UnlabelledImages:
         encoded = np.frombuffer(self._records[index]["image"], np.uint8)
         image = cv2.imdecode(encoded, self._flag)
         if image is None:
-            raise DatasetError(f"example {index} of {self._records} holds no readable image")
+            raise DatasetError(
+                f"example {index} of {self._records} holds no readable image; "
+                "prepare the dataset again"
+            )
         return {"image": np.atleast_3d(image)}

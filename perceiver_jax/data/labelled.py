@@ -9,9 +9,10 @@
 """
 
 import abc
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -20,7 +21,9 @@ import numpy as np
 from perceiver_jax.config import OpenChoice, check_ranges, setting
 from perceiver_jax.data import pipeline
 from perceiver_jax.data.pipeline import Example, Shard
-from perceiver_jax.data.sources import DatasetError, Source
+from perceiver_jax.data.prepared_examples import check_alike, check_views
+from perceiver_jax.data.sources import DatasetError, Source, check_source
+from perceiver_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,14 +87,74 @@ def open_split(config: LabelledDataConfig, split: str) -> Source:
     """The source that a split is read from, opened once.
 
     Raises:
-        DatasetError: it is not there, or has no examples.
+        DatasetError: it is not there, is no `Source`, or has no examples or classes.
     """
     source = config.open(split)
+    name = type(config).__name__
+    check_source(source, f"what {name}.open('{split}') returned")
     if not len(source):
+        raise DatasetError(f"split '{split}' of {name} has no examples; choose another")
+    if not len(source.class_names):
         raise DatasetError(
-            f"split '{split}' of {type(config).__name__} has no examples; choose another"
+            f"split '{split}' of {name} has no classes: class_names of its source, "
+            f"{type(source).__name__}, is empty; name them in the order of the labels"
         )
     return source
+
+
+class Examples:
+    """The examples of a split by number, made ready; whatever goes wrong names the example.
+
+    Args:
+        config: the dataset.
+        split: one of its splits.
+
+    Raises:
+        DatasetError: see `open_split`.
+    """
+
+    def __init__(self, config: LabelledDataConfig, split: str):
+        self._config, self._split = config, split
+        self._source = open_split(config, split)
+        self._first: dict[str, tuple[int, Example]] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def for_training(self, index: int, rng: np.random.Generator) -> Example:
+        """`{"inputs": [1, ...], "label": ...}`, see above.
+
+        Raises:
+            DatasetError: it is not what `prepare` has to return.
+        """
+        with self._named(index):
+            return self._together(index, [self._config.prepare(self._source[index], rng)])
+
+    def for_evaluation(self, index: int) -> Example:
+        """`{"inputs": [V, ...], "label": ...}`, see above.
+
+        Raises:
+            DatasetError: it is not what `views` has to return.
+        """
+        with self._named(index):
+            return self._together(index, self._config.views(self._source[index]))
+
+    def _together(self, index: int, views: Sequence[Example]) -> Example:
+        check_views(views, len(self._source.class_names))
+        number, first = self._first.setdefault("example", (index, views[0]))
+        check_alike(views[0], first, f"example {number}")
+        return _together(views)
+
+    @contextlib.contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        what = f"example {index} of split '{self._split}' of {type(self._config).__name__}"
+        try:
+            yield
+        except UserError as error:
+            raise DatasetError(f"{what}: {error}") from error
+        except Exception as error:
+            error.add_note(f"This was {what}.")
+            raise
 
 
 def labelled_batches(
@@ -99,35 +162,21 @@ def labelled_batches(
 ) -> grain.MapDataset:
     """Training or evaluation batches, see `pipeline`."""
     if training:
+        examples = Examples(config, config.train_split)
         return pipeline.training_batches(
-            open_split(config, config.train_split),
-            _TrainingTransform(config),
+            range(len(examples)),
+            examples.for_training,
             batch_size=config.batch_size,
             seed=seed,
             shard=shard,
         )
+    examples = Examples(config, config.eval_split)
     return pipeline.evaluation_batches(
-        open_split(config, config.eval_split),
-        _EvaluationTransform(config),
+        range(len(examples)),
+        examples.for_evaluation,
         batch_size=config.eval_batch_size,
         shard=shard,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingTransform:
-    config: LabelledDataConfig
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        return _together([self.config.prepare(example, rng)])
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvaluationTransform:
-    config: LabelledDataConfig
-
-    def __call__(self, example: Example) -> Example:
-        return _together(self.config.views(example))
 
 
 def _together(views: Sequence[Example]) -> Example:

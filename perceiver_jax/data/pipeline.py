@@ -6,7 +6,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -44,8 +44,8 @@ class Shard:
 
 
 def training_batches(
-    source: Source,
-    transform: Callable[[Example, np.random.Generator], Example],
+    source: Source | Sequence[Any],
+    transform: Callable[[Any, np.random.Generator], Example],
     *,
     batch_size: int,
     seed: int,
@@ -55,7 +55,7 @@ def training_batches(
     """Endless shuffled batches by position.
 
     Args:
-        source: examples.
+        source: examples, or their numbers where the transform reads them.
         transform: makes an example ready, with randomness of its own.
         batch_size: over all processes.
         seed: of order and transforms.
@@ -87,8 +87,8 @@ def training_batches(
 
 
 def evaluation_batches(
-    source: Source,
-    transform: Callable[[Example], Example],
+    source: Source | Sequence[Any],
+    transform: Callable[[Any], Example],
     *,
     batch_size: int,
     shard: Shard,
@@ -96,7 +96,7 @@ def evaluation_batches(
     """Each example once, in order, in batches of one size.
 
     Args:
-        source: examples.
+        source: examples, or their numbers where the transform reads them.
         transform: makes an example ready.
         batch_size: over all processes.
         shard: which part this process reads.
@@ -127,7 +127,9 @@ def iterate(dataset: Batches, *, num_threads: int = 8) -> grain.DatasetIterator:
 class _Padded:
     """A source of ready examples whose length is a multiple of the batch size."""
 
-    def __init__(self, source: Source, transform: Callable[[Example], Example], multiple: int):
+    def __init__(
+        self, source: Source | Sequence[Any], transform: Callable[[Any], Example], multiple: int
+    ):
         self._source, self._transform = source, transform
         self._length = -(-len(source) // multiple) * multiple
 

@@ -31,6 +31,58 @@ class Source(Protocol):
         ...
 
 
+def check_source(source: Any, what: str) -> None:
+    """Raises a DatasetError where something is no `Source`.
+
+    Args:
+        source: anything.
+        what: how to call it.
+    """
+    if source is None:
+        raise DatasetError(f"{what} is None; return a source: `len`, `[i]` and class_names")
+    name = type(source).__name__
+    for attribute, meaning, example in _ASKED_OF_A_SOURCE:
+        try:
+            getattr(source, attribute)
+        except AttributeError as error:
+            if error.name != attribute:
+                raise
+            raise DatasetError(
+                f"{what} is of class {name}, which has no {attribute}: {meaning}; give it one, "
+                f"for example, {example}"
+            ) from error
+    names = source.class_names
+    if isinstance(names, str) or not _all_strings(names):
+        raise DatasetError(
+            f"class_names of {name} is {names!r}; expected a name for each class, for example, "
+            "class_names = ('cat', 'dog')"
+        )
+
+
+def _all_strings(names: Any) -> bool:
+    try:
+        return all(isinstance(name, str) for name in names)
+    except TypeError:
+        return False
+
+
+_ASKED_OF_A_SOURCE = (
+    ("__len__", "the number of its examples", "def __len__(self): return len(self.labels)"),
+    (
+        "__getitem__",
+        "an example by its number",
+        "def __getitem__(self, index): return {'image': self.images[index], "
+        "'label': self.labels[index]}",
+    ),
+    (
+        "class_names",
+        "the names of its classes, in the order of the labels",
+        "class_names = ('cat', 'dog')",
+    ),
+)
+"""Attributes of a `Source`: what they mean, and what to write."""
+
+
 def load(name: str, split: str, data_dir: str | None) -> Source:
     """Opens a split of a dataset.
 
@@ -54,6 +106,7 @@ def load(name: str, split: str, data_dir: str | None) -> Source:
         source = ImageFolder(data_dir, split)
     elif name in DATASETS:
         source = DATASETS[name](split)
+        check_source(source, f"dataset '{name}'")
     else:
         raise DatasetError(
             f"no dataset is called '{name}'; there are {', '.join(DATASETS)}, 'folder' for image "

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from perceiver_jax.data import imagenet
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
 
 
@@ -36,7 +37,10 @@ class TfdsImages:
         record = self.records[index]
         image = cv2.imdecode(np.frombuffer(record["image"], np.uint8), self._flag)
         if image is None:
-            raise DatasetError(f"example {index} of {self.records} holds no readable image")
+            raise DatasetError(
+                f"example {index} of {self.records} holds no readable image; "
+                "prepare the dataset again"
+            )
         return {"image": np.atleast_3d(image), "label": int(record["label"])}
 
 
@@ -62,7 +66,7 @@ def load_tfds(name: str, split: str, data_dir: str | None) -> TfdsImages:
     if "image" not in features or class_names is None:
         raise DatasetError(
             f"dataset 'tfds:{name}' has the features {', '.join(features)}; image classification "
-            "needs 'image' and a 'label' of named classes"
+            "needs 'image' and a 'label' of named classes; choose a dataset that has them"
         )
     return TfdsImages(records, features["image"].shape[-1], imagenet.in_words(class_names))
 
@@ -104,5 +108,5 @@ def _how_to_prepare(name: str) -> str:
     return (
         f'Prepare it once with: python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\" "
-        "(most datasets need the extra [tf] for this step)"
+        f"(most datasets need TensorFlow for this step; {how_to_install('tf')})"
     )

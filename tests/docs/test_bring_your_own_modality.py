@@ -79,7 +79,8 @@ def test_the_trained_model_is_evaluated_loaded_and_looked_at(run, trained):
     assert (trained / "checkpoints" / "3").is_dir()
     code, printed = run(CHECKS[3])
     assert code == 0, printed
-    assert "'step': 3" in printed and re.search(r"predicted \w+, \w+, real (slow|fast)", printed)
+    assert "'step': 3" in printed
+    assert re.search(r"^predicted: \w+, \w+\nreal:      (slow|fast), \w+$", printed, re.M)
     assert len(re.findall(r"of the attention is on sensor [01] at time \d", printed)) == 5
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -88,8 +89,17 @@ def test_it_shows_a_table_and_pictures(any_number):
     media = task.show(model, batch(task, data), data)
     rows = media.texts["predictions"].splitlines()
     assert len(rows) == 5
-    assert rows[3].endswith("| low, high |" if any_number else "| high |")
+    assert rows[3].endswith("| low; high |" if any_number else "| high |")
     assert media.images["predictions"].ndim == 3
+
+
+def test_names_with_commas_are_told_apart(monkeypatch):
+    monkeypatch.setattr(ToySource, "class_names", ("low, deep", "high, shrill"))
+    data = ToyData(eval_batch_size=8, any_number=True, data_dir="commas")
+    model = models.build(toy_model(), jax.random.key(0))
+    rows = Classification().show(model, batch(Classification(), data), data).texts["predictions"]
+    assert re.search(r"\| (low, deep|high, shrill) \d+%; (low|high), \w+ \d+% \|", rows)
+    assert "| low, deep; high, shrill |" in rows
 
 
 @pytest.mark.parametrize("any_number", [False, True])
@@ -155,6 +165,25 @@ def test_splits_of_different_classes_are_an_error(monkeypatch):
     data = ToyData(data_dir="elsewhere")
     with pytest.raises(UserError, match="different classes, in another order"):
         Classification().check(toy_model(), data)
+    Other.class_names = ("high, shrill", "low")
+    with pytest.raises(UserError, match="different classes, such as 'high', 'high, shrill'; "):
+        Classification().check(toy_model(), ToyData(data_dir="third"))
+
+
+def test_inputs_that_the_model_misses_are_named_beside_those_that_there_are(monkeypatch):
+    def renamed(self, example, rng):
+        return {"inputs": {"digits": example["numbers"]}, "label": example["label"]}
+
+    monkeypatch.setattr(ToyData, "prepare", renamed)
+    monkeypatch.setattr(ToyData, "views", lambda self, example: [self.prepare(example, None)])
+    with pytest.raises(UserError, match="there is no 'numbers', but 'digits'"):
+        Classification().check(toy_model(), ToyData())
+
+
+def test_a_source_without_class_names_is_an_error_before_work_starts(monkeypatch):
+    monkeypatch.delattr(ToySource, "class_names")
+    with pytest.raises(UserError, match="is of class ToySource, which has no class_names: .*'cat'"):
+        Classification().check(toy_model(), ToyData(data_dir="nameless"))
 
 
 @pytest.mark.parametrize("any_number", [False, True])

@@ -90,7 +90,9 @@ def _classes(path: Path) -> list[tuple[str, str]]:
     try:
         classes = sorted((int(number), code, name) for number, code, name, *_ in rows[1:])
     except ValueError as error:
-        raise DatasetError(f"{path} has a line that is not read: {error}") from error
+        raise DatasetError(
+            f"{path} has a line that is not read ({error}); fetch it again"
+        ) from error
     if [number for number, *_ in classes] != list(range(len(classes))):
         raise DatasetError(f"{path} does not number its classes from 0 on; fetch it again")
     return [(code, name) for _, code, name in classes]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
 
 MARGIN_S = 1
@@ -65,8 +66,8 @@ def require_av() -> Any:
         import av
     except ImportError:
         raise DatasetError(
-            "reading and resampling sound needs the package av, which is not installed; run: "
-            "pip install 'perceiver-flax[video]'"
+            "reading and resampling sound needs the package av, which is not installed; "
+            f"{how_to_install('video')}"
         ) from None
     return av
 

@@ -48,7 +48,8 @@ class SoundFolder:
         if not self._files:
             raise DatasetError(
                 f"{root / split} has no sounds: no files DIR/SPLIT/CLASS/* that end in "
-                f"{', '.join(SUFFIXES)}"
+                f"{', '.join(SUFFIXES)}; put them there, or name another split or "
+                "--config.data.data_dir"
             )
 
     def __len__(self) -> int:

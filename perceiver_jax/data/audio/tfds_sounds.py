@@ -37,7 +37,9 @@ class TfdsSounds:
         samples = np.asarray(record["audio"])
         scale = _FULL_SCALE if samples.dtype.kind in "iu" else 1.0
         if not samples.size:
-            raise DatasetError(f"example {index} of {self._records} holds no sound")
+            raise DatasetError(
+                f"example {index} of {self._records} holds no sound; prepare it again"
+            )
         sound = np.atleast_2d(np.float32(samples / scale).T)
         return {"sound": Samples(sound, self._rate), "label": int(record["label"])}
 

@@ -243,5 +243,7 @@ _FORMATS: dict[str, _Format] = {
 
 def _format(path: Path) -> _Format:
     if path.suffix.lower() not in _FORMATS:
-        raise UserError(f"{path} is of no known format of flow: {', '.join(_FORMATS)}")
+        raise UserError(
+            f"{path} is of no known format of flow; name a file that ends in {', '.join(_FORMATS)}"
+        )
     return _FORMATS[path.suffix.lower()]

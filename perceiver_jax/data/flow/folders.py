@@ -84,7 +84,10 @@ def open_folder(dataset: str, data_dir: str, split: str, frame_pass: str) -> Fol
     root = Path(os.path.expanduser(data_dir))
     pairs = list(READERS[dataset](root, split, frame_pass))
     if not pairs:
-        raise DatasetError(f"{root} has no pair of split '{split}' of '{dataset}'")
+        raise DatasetError(
+            f"{root} has no pair of split '{split}' of '{dataset}'; expected the folder with "
+            f"{_LAYOUTS[dataset]}: name it in --config.data.data_dir"
+        )
     return FolderPairs(pairs)
 
 

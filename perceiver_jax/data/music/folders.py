@@ -153,7 +153,10 @@ def _found(root: Path) -> list[Path]:
         and file.is_file()
     ]
     if not files:
-        raise DatasetError(f"{root} has no files that end in {' or '.join(_SUFFIXES)}")
+        raise DatasetError(
+            f"{root} has no files that end in {' or '.join(_SUFFIXES)}; name the folder that has "
+            "them, as in --config.data.dataset=files:PATH"
+        )
     return sorted(files, key=lambda file: file.relative_to(root).as_posix())
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.music.performance import MusicError, Note, quantised, sustained
 from perceiver_jax.whole_files import write_whole
 
@@ -128,8 +129,8 @@ def require_pretty_midi() -> Any:
         import pretty_midi
     except ImportError:
         raise MusicError(
-            "MIDI files need the package pretty_midi, which is not installed; run: "
-            "pip install 'perceiver-flax[music]'"
+            "MIDI files need the package pretty_midi, which is not installed; "
+            f"{how_to_install('music')}"
         ) from None
     return pretty_midi
 

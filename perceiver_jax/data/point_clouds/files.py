@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.point_clouds.surfaces import draw_points
 from perceiver_jax.data.sources import DatasetError
 
@@ -74,8 +75,7 @@ def _named(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     except ImportError as error:
         raise DatasetError(
-            f"{path} is read with trimesh, which is not installed: pip install "
-            "'perceiver-flax[points]'"
+            f"{path} is read with trimesh, which is not installed; {how_to_install('points')}"
         ) from error
     # What readers raise for broken files is whatever they stumble over.
     except Exception as error:

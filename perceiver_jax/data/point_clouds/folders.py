@@ -46,7 +46,7 @@ def find_files(dataset: str, data_dir: str | None, split: str) -> CloudFiles:
     if not found.files:
         raise DatasetError(
             f"split '{split}' of '{dataset}' in {root} has no files that end in "
-            f"{', '.join(SUFFIXES)}"
+            f"{', '.join(SUFFIXES)}; name another split or --config.data.data_dir"
         )
     return found
 
@@ -94,7 +94,7 @@ def _modelnet40_resampled(root: Path, split: str) -> CloudFiles:
         if name not in labels:
             raise DatasetError(
                 f"modelnet40_{split}.txt in {root} has '{line}', of a class that is not in "
-                "modelnet40_shape_names.txt"
+                "modelnet40_shape_names.txt; get both again, of one release"
             )
         files.append((root / name / f"{line}.txt", labels[name]))
     missing = [file for file, _ in files if not file.is_file()]

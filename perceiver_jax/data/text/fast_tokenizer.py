@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.text.tokenizers import MASK_TEXT, Encoded, TokenizerError, required_token
 
 _SPELLINGS = {
@@ -131,8 +132,8 @@ def _read(name: str, file: Path) -> Any:
         from tokenizers import Tokenizer
     except ImportError:
         raise TokenizerError(
-            f"tokenizer '{name}' needs the package tokenizers, which is not installed; run: "
-            "pip install 'perceiver-flax[text]'"
+            f"tokenizer '{name}' needs the package tokenizers, which is not installed; "
+            f"{how_to_install('text')}"
         ) from None
     try:
         tokenizer = Tokenizer.from_file(str(file))
@@ -194,8 +195,7 @@ def fetch(name: str) -> Path:
         import huggingface_hub
     except ImportError:
         raise TokenizerError(
-            f"{missing}; to read it as an id of Hugging Face's hub, run: "
-            "pip install 'perceiver-flax[hub,text]'"
+            f"{missing}; to read it as an id of Hugging Face's hub, {how_to_install('hub', 'text')}"
         ) from None
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))

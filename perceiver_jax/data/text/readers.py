@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
@@ -123,9 +124,14 @@ def json_records(path: Path, errors: Errors) -> Iterator[Record]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{path}, line {number}, is not valid JSON: {error}") from error
+            raise DatasetError(
+                f"{path}, line {number}, is not valid JSON ({error}); correct it or take it away"
+            ) from error
         if not isinstance(record, dict):
-            raise DatasetError(f"{path}, line {number}, is not a JSON object")
+            raise DatasetError(
+                f"{path}, line {number}, is not a JSON object; write each record as "
+                '{"text": "…"}, in a line of its own'
+            )
         yield record
 
 
@@ -199,8 +205,7 @@ def _parquet_file(path: Path) -> Any:
         import pyarrow.parquet
     except ImportError:
         raise DatasetError(
-            f"{path} needs the package pyarrow, which is not installed; run: "
-            "pip install 'perceiver-flax[text]'"
+            f"{path} needs the package pyarrow, which is not installed; {how_to_install('text')}"
         ) from None
     try:
         return pyarrow.parquet.ParquetFile(path)

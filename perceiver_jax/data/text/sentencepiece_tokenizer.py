@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.text.tokenizers import (
     MASK_TEXT,
     Encoded,
@@ -133,8 +134,8 @@ def _parse(name: str, path: Path, model: bytes) -> Any:
         import sentencepiece
     except ImportError:
         raise TokenizerError(
-            f"tokenizer '{name}' needs the package sentencepiece, which is not installed; run: "
-            "pip install 'perceiver-flax[text]'"
+            f"tokenizer '{name}' needs the package sentencepiece, which is not installed; "
+            f"{how_to_install('text')}"
         ) from None
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=model)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_jax.command import run_command
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.documents import open_documents
 from perceiver_jax.data.text.tokenizers import MASK_TEXT, TokenizerError
@@ -41,8 +42,8 @@ def train(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> Any:
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     except ImportError:
         raise TokenizerError(
-            "training needs the package tokenizers, which is not installed; run: "
-            "pip install 'perceiver-flax[text]'"
+            "training needs the package tokenizers, which is not installed; "
+            f"{how_to_install('text')}"
         ) from None
     tokenizer: Any = Tokenizer(models.BPE())
     if lowercase:

@@ -57,7 +57,7 @@ def read_folder(folder: Path, split: str) -> SeriesSource:
         there = ", ".join(file.name for file in sorted(folder.glob("*.ts"))) or "no .ts files"
         raise DatasetError(
             f"split '{split}' is read from one file *{ending}, or {own.name}, in {folder}; there: "
-            f"{there}"
+            f"{there}. Name the folder of one dataset in --config.data.data_dir"
         )
     return read_ts(found[0])
 
@@ -84,7 +84,8 @@ def read_ts(path: Path) -> SeriesSource:
             said[name.lower()] = rest.strip()
         elif text and text[0] not in "#%":
             raise DatasetError(
-                f"{path}:{number}: '{text[:40]}' stands before @data, where lines start with @ or #"
+                f"{path}:{number}: '{text[:40]}' stands before @data, where lines start with @ or "
+                "#; is it a whole .ts file?"
             )
     raise DatasetError(f"{path} has no line @data; it is no whole .ts file")
 
@@ -94,11 +95,11 @@ def _header(path: Path, said: Mapping[str, str]) -> Header:
     if has_labels.lower() != "true" or not names:
         raise DatasetError(
             f"{path} has no line '@classLabel true' with the names of its classes: its series are "
-            "not divided into classes"
+            "not divided into classes; choose a dataset whose series are"
         )
     dimensions = said.get("dimensions", said.get("dimension"))
     if dimensions is not None and not dimensions.isdecimal():
-        raise DatasetError(f"{path}: @dimensions {dimensions} is no number")
+        raise DatasetError(f"{path}: @dimensions {dimensions} is no number; get the file again")
     univariate = said.get("univariate", "").lower() == "true"
     return Header(
         # Files of one dataset may name them in different orders.
@@ -135,7 +136,8 @@ def _case(text: str, header: Header) -> Series:
     if not dimensions:
         raise ValueError("no ':' divides the values from a class label")
     if name not in header.class_names:
-        raise ValueError(f"'{name}' is none of the classes {', '.join(header.class_names)}")
+        known = ", ".join(map(repr, header.class_names))
+        raise ValueError(f"'{name}' is none of the classes {known}")
     values, times = _timed(dimensions) if header.timestamps else _counted(dimensions)
     return Series(values.astype(np.float32), times, header.class_names.index(name))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.errors import UserError
 
 FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg")
@@ -35,8 +36,7 @@ def require_av() -> Any:
         import av
     except ImportError:
         raise VideoError(
-            "videos need the package av, which is not installed; run: "
-            "pip install 'perceiver-flax[video]'"
+            f"videos need the package av, which is not installed; {how_to_install('video')}"
         ) from None
     return av
 

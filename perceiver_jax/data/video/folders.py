@@ -63,7 +63,10 @@ class VideoFolder:
         files = [(file, labels[x.name]) for x in classes for file in _videos(x)]
         files += [(file, 0) for file in loose]
         if not files:
-            raise DatasetError(f"{folder} has no videos: no files that end in {_listed(SUFFIXES)}")
+            raise DatasetError(
+                f"{folder} has no videos: no files that end in {_listed(SUFFIXES)}; put them "
+                "there, or name another split or --config.data.data_dir"
+            )
         return files
 
 
@@ -79,7 +82,7 @@ def _by_name(root: Path, split: str) -> list[Path]:
     if split not in ("train", "test", "all"):
         raise DatasetError(
             f"{root} has no folder '{split}', and of a folder of files there are the splits train, "
-            "test and all"
+            "test and all; choose one of these, or make the folder"
         )
     chosen = [x for x in files if split == "all" or held_out(x.name) == (split == "test")]
     if not chosen:

@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grain
@@ -18,7 +18,7 @@ from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.card import ModelCard
 from perceiver_jax.config import check_ranges, setting
 from perceiver_jax.data import LabelledDataConfig, Shard
-from perceiver_jax.data.labelled import labelled_batches, open_split
+from perceiver_jax.data.labelled import Examples, labelled_batches, open_split
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import (
     ClassificationDecoderConfig,
@@ -70,23 +70,22 @@ class Classification:
                 "--config.model.decoder.num_output_queries=1 and output_queries=trainable or zeros"
             )
         for split in (data.train_split, data.eval_split):
-            source = open_split(data, split)
-            if decoder.num_classes < len(source.class_names):
+            num_classes = len(open_split(data, split).class_names)
+            if decoder.num_classes < num_classes:
                 raise UserError(
                     f"the model tells {decoder.num_classes} classes apart, but the data has "
-                    f"{len(source.class_names)}; set --config.model.decoder.num_classes="
-                    f"{len(source.class_names)}"
+                    f"{num_classes}; set --config.model.decoder.num_classes={num_classes}"
                 )
-            _check_inputs(model, data.views(source[0])[0])
+            _check_inputs(model, Examples(data, split).for_evaluation(0))
 
         train, held_out = (
             open_split(data, split).class_names for split in (data.train_split, data.eval_split)
         )
         if tuple(train) != tuple(held_out):
-            different = sorted(set(train) ^ set(held_out))[:3]
+            different = ", ".join(map(repr, sorted(set(train) ^ set(held_out))[:3]))
             raise UserError(
                 f"splits '{data.train_split}' and '{data.eval_split}' have different classes"
-                f"{', such as ' + ', '.join(different) if different else ', in another order'}; "
+                f"{f', such as {different}' if different else ', in another order'}; "
                 "labels would mean something else in each, so give both the same"
             )
 
@@ -161,9 +160,13 @@ class Classification:
 
 
 def _check_inputs(model: PerceiverConfig, example: Mapping[str, Any]) -> None:
-    """Raises a UserError where the model does not take what the data gives."""
-    inputs = jax.tree.map(lambda x: np.asarray(x)[None], example["inputs"])
-    mask = example.get("input_mask")
+    """Raises a UserError where the model does not take what the data gives.
+
+    Args:
+        model: its config.
+        example: with its views [V, ...], of which the first is tried.
+    """
+    inputs, mask = jax.tree.map(lambda x: x[:1], (example["inputs"], example.get("input_mask")))
     structure = models.skeleton(model)
 
     def call(parameters, statistics, inputs, mask):
@@ -171,11 +174,11 @@ def _check_inputs(model: PerceiverConfig, example: Mapping[str, Any]) -> None:
         return model(inputs, mask)
 
     try:
-        jax.eval_shape(
-            call, structure.params, structure.stats, inputs, None if mask is None else mask[None]
-        )
+        jax.eval_shape(call, structure.params, structure.stats, inputs, mask)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the model does not take what the data gives: {error}") from error
+        missing = isinstance(error, KeyError) and isinstance(inputs, Mapping)
+        reason = f"there is no {error}, but {', '.join(map(repr, inputs))}" if missing else error
+        raise UserError(f"the model does not take what the data gives: {reason}") from error
 
 
 def _any_number(batch: Batch) -> bool:
@@ -221,18 +224,23 @@ def _probabilities(model: Model, batch: Batch) -> jax.Array:
 def _named(probabilities: np.ndarray, names: tuple[str, ...], any_number: bool) -> str:
     """The best class, or the best three of any number, with their probabilities."""
     best = np.argsort(probabilities)[::-1][: 3 if any_number else 1]
-    return ", ".join(f"{_name(i, names)} {probabilities[i]:.0%}" for i in best)
+    return _listed(f"{_name(i, names)} {probabilities[i]:.0%}" for i in best)
 
 
 def _best(probabilities: np.ndarray, count: int, names: tuple[str, ...]) -> str:
     """So many best classes, written as `_real` does."""
     best = np.sort(np.argsort(probabilities)[::-1][:count])
-    return ", ".join(_name(i, names) for i in best) or "none"
+    return _listed(_name(i, names) for i in best)
 
 
 def _real(label: np.ndarray, names: tuple[str, ...]) -> str:
     classes = np.flatnonzero(label) if label.ndim else [int(label)]
-    return ", ".join(_name(i, names) for i in classes) or "none"
+    return _listed(_name(i, names) for i in classes)
+
+
+def _listed(classes: Iterable[str]) -> str:
+    """Classes in a line; names have commas in them."""
+    return "; ".join(classes) or "none"
 
 
 def _name(index: int | np.integer, names: tuple[str, ...]) -> str:

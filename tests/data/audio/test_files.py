@@ -160,5 +160,5 @@ def test_damage_is_named_where_it_is_read(encode):
 
 def test_without_the_package_it_is_said_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(DatasetError, match=r"pip install 'perceiver-flax\[video\]'"):
+    with pytest.raises(DatasetError, match=r"pip install -c constraints.txt '\.\[video\]'"):
         decoding.require_av()

@@ -49,5 +49,5 @@ def test_files_of_no_class_are_named(root):
 
 def test_a_split_without_sounds_is_refused(root):
     (root / "val" / "dog").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"val has no sounds: .*\.wav, \.flac"):
+    with pytest.raises(DatasetError, match=r"val has no sounds: .*\.wav, \.flac.*; put them"):
         SoundFolder(root, "val")

@@ -72,7 +72,7 @@ def test_datasets_that_say_too_little_are_refused(prepared, features):
 
 def test_an_example_without_sound_is_named(prepared):
     prepared([record([])], audio=AUDIO, label=LABEL)
-    with pytest.raises(DatasetError, match="example 0 of .* holds no sound"):
+    with pytest.raises(DatasetError, match="example 0 of .* holds no sound; prepare it again"):
         load_tfds_sounds("tones", "train", None)[0]
 
 

@@ -107,5 +107,5 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         return original(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MusicError, match=r"pip install 'perceiver-flax\[music\]'"):
+    with pytest.raises(MusicError, match=r"pip install -c constraints.txt '\.\[music\]'"):
         read_midi(b"MThd")

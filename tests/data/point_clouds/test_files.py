@@ -201,7 +201,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
 
 def test_without_trimesh_its_extra_is_named(write, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "trimesh", None)
-    with pytest.raises(DatasetError, match=r"pip install 'perceiver-flax\[points\]'"):
+    with pytest.raises(DatasetError, match=r"pip install -c constraints.txt '\.\[points\]'"):
         read(write("a.off", off_file()))
 
 

@@ -302,8 +302,8 @@ def test_halves_of_characters_in_json_are_named_or_replaced(tmp_path, texts):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ('{"text": "a"}\n{"text": \n', "line 2, is not valid JSON"),
-        ('\n["text"]\n', "line 2, is not a JSON object"),
+        ('{"text": "a"}\n{"text": \n', "line 2, is not valid JSON .*; correct it"),
+        ('\n["text"]\n', r'line 2, is not a JSON object; write each record as {"text": '),
         ("[" * 100_000, "line 1, is not valid JSON"),
         ('{"body": "a", "id": 3}\n', "record 1, has no field 'text'; it has body, id"),
         ('{"text": ["a"]}\n', "record 1, field 'text', holds list; expected text"),

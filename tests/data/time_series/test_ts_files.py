@@ -86,7 +86,7 @@ def test_times_that_mean_nothing_or_two_things_are_refused(tmp_path, line, messa
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("1,2:3,4:middle", "'middle' is none of the classes left, right"),
+        ("1,2:3,4:middle", "'middle' is none of the classes 'left', 'right'"),
         ("1,2:left", "the case has 1 dimensions, expected 2"),
         ("1,2:3:left", "dimensions of different lengths, 2, 1, need timestamps"),
         ("1,x:3,4:left", "could not convert string to float: 'x'"),
@@ -121,7 +121,7 @@ def test_a_wrong_time_is_named(tmp_path, line, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("@classLabel true a b\n1,2:a\n", r"a.ts:2: '1,2:a' stands before @data"),
+        ("@classLabel true a b\n1,2:a\n", r"a.ts:2: '1,2:a' stands before @data.*; is it a whole"),
         ("@classLabel true a b\n", "no line @data"),
         ("@targetlabel true\n@data\n1,2:0.5\n", "no line '@classLabel true'"),
         ("@classLabel false\n@data\n1,2\n", "no line '@classLabel true'"),

@@ -201,5 +201,5 @@ def test_without_the_package_its_extra_is_named(make_video, monkeypatch):
     path = make_video()
     monkeypatch.setitem(sys.modules, "av", None)
     for attempt in (read, probe):
-        with pytest.raises(VideoError, match=r"pip install 'perceiver-flax\[video\]'"):
+        with pytest.raises(VideoError, match=r"pip install -c constraints.txt '\.\[video\]'"):
             attempt(path)

@@ -73,7 +73,9 @@ def test_what_is_not_there_is_named(touch, tmp_path):
     path = touch("val/a/b.mp4", "dev/a/b.txt")
     with pytest.raises(DatasetError, match="has no folder 'train' and no videos; it has dev, val"):
         VideoFolder(path, "train")
-    with pytest.raises(DatasetError, match="dev has no videos: no files that end in .avi, "):
+    with pytest.raises(
+        DatasetError, match="dev has no videos: no files that end in .avi, .*; put them there"
+    ):
         VideoFolder(path, "dev")
     touch("val/loose.mp4")
     with pytest.raises(DatasetError, match="has classes, such as 'a', and files of none, such as"):
