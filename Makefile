@@ -13,7 +13,8 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # perceiver-io's declared requirements stay unmet on purpose (below), and pip need not repeat it.
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --no-warn-conflicts
+# It says what goes wrong, and nothing else.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-warn-conflicts
 
 # Empty files in .venv, as new as the step that they stand for.
 MADE := $(VENV)/.made
@@ -32,7 +33,8 @@ help:
 	@echo "make clean   remove .venv, builds and caches; runs/ stays"
 
 demo: $(DEMO)
-	$(BIN)/python -m perceiver_jax.train.main --config=mnist5k
+	@echo "training: configs/mnist5k.py, 3,000 steps, about two minutes on two CPU cores"
+	@$(BIN)/python -m perceiver_jax.train.main --config=mnist5k
 
 test: $(DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
@@ -56,21 +58,24 @@ $(MADE):
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "'$(PYTHON)' lacks the venv module: install it (on Debian and Ubuntu, the package python3-venv) or name another Python, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; \
 	    exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(DEMO): $(MADE) pyproject.toml constraints.txt
-	$(INSTALL) -c constraints.txt -e '.[demo]'
+	@echo "installing into $(VENV) what training needs, once"
+	@$(INSTALL) -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(DOCS): $(MADE) pyproject.toml constraints.txt
-	$(INSTALL) -c constraints.txt -e '.[docs]'
+	@echo "installing into $(VENV) what the pages need, once"
+	@$(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # [dev] contains [demo] and [docs], so a later `make demo` has nothing to install. perceiver-io says
 # that it needs Python < 3.11 and a dozen packages; the modules that the tests compare with need
 # neither.
 $(DEV): $(MADE) pyproject.toml constraints.txt
-	$(INSTALL) -c constraints.txt -e '.[dev]'
-	$(INSTALL) --no-deps --ignore-requires-python perceiver-io==0.11.0
+	@echo "installing into $(VENV) what the tests need, once"
+	@$(INSTALL) -c constraints.txt -e '.[dev]'
+	@$(INSTALL) --no-deps --ignore-requires-python perceiver-io==0.11.0
 	@touch $(DEMO) $(DOCS) $@

@@ -1,13 +1,15 @@
 """`python -m interop {table,check,import,export,convert}`: weights from the command line."""
 
 import argparse
+import dataclasses
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perceiver_jax.command import run_command
+from perceiver_jax.command import add_step_argument, run_command
 from perceiver_jax.errors import UserError
 
 
@@ -47,15 +49,17 @@ def _config_name(options: argparse.Namespace) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from interop.check import check, first_difference, report
+    from interop.check import compare, first_difference, open_pair, report
 
-    stages = check(
-        options.format,
-        options.source,
-        config=_config(options, options.format),
-        batch=options.batch,
-        perturb=options.perturb,
+    pair = open_pair(options.format, options.source, _config(options, options.format))
+    print(
+        f"compiling and running {options.format} and ours, operation by operation …",
+        file=sys.stderr,
+        flush=True,
     )
+    begin = time.monotonic()
+    stages = compare(pair, batch=options.batch, perturb=options.perturb)
+    print(f"compiled and run in {time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
     print(report(stages, options.tolerance))
     return 0 if first_difference(stages, options.tolerance) is None else 1
 
@@ -63,6 +67,10 @@ def _check(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from interop.importing import import_weights
 
+    if options.source_format == "ours" and options.config is None:
+        return _export(options)
+    if options.step is not None:
+        raise UserError("--step is of a run of ours; leave it out")
     config = _config(options, options.source_format)
     return _write(options, import_weights(options.source_format, options.source, config=config))
 
@@ -71,13 +79,18 @@ def _export(options: argparse.Namespace) -> int:
     from perceiver_jax.pretrained import open_source
 
     is_run = (Path(options.source) / "checkpoints").is_dir()
-    return _write(options, open_source(options.source if is_run else f"ours:{options.source}"))
+    source = options.source if is_run else f"ours:{options.source}"
+    return _write(options, open_source(source, options.step))
 
 
 def _write(options: argparse.Namespace, found: Any) -> int:
     from interop.exporting import export_weights
     from perceiver_jax import models, params
 
+    if options.licence is not None:
+        found = dataclasses.replace(
+            found, card=dataclasses.replace(found.card, licence=options.licence)
+        )
     structure = models.skeleton(found.config)
     print(
         f"read     {options.source}: {params.count(structure.params):,} parameters in "
@@ -98,6 +111,8 @@ def _write(options: argparse.Namespace, found: Any) -> int:
         )
     for remark in exported.remarks:
         print(f"note     {remark}")
+    if options.destination_format == "ours" and found.card.licence is None:
+        print("note     the model card names no licence; give it with --licence='CC BY 4.0'")
     print(f"written  {exported.destination}")
     return 0
 
@@ -152,6 +167,10 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="write the nearest model where the format cannot express this one, and measure",
         )
+        added.add_argument(
+            "--licence", help="of the weights, for the model card (default: as the source says)"
+        )
+        add_step_argument(added)
         return added
 
     convert = conversion("convert", _convert, "from one format to another")

@@ -11,7 +11,8 @@ import importlib.util
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from interop.example import example_inputs
 from interop.files import npz
 from interop.importing import find_format, read
 from interop.references import ReferenceMissing
-from perceiver_jax.errors import UserError
+from perceiver_jax.errors import UserError, how_to_install
 from perceiver_jax.models import AnyModelConfig
 from perceiver_jax.models.release import Release
 
@@ -65,6 +66,52 @@ class Stage:
         return cls(name, ours.shape, difference, float(np.abs(theirs).max()))
 
 
+class Pair(NamedTuple):
+    """A foreign model, and all that is needed to run it in both implementations."""
+
+    reference: ModuleType
+    """runs it there"""
+    settings: Mapping[str, Any]
+    """of it there"""
+    arrays: Mapping[str, np.ndarray]
+    """of it there"""
+    config: AnyModelConfig
+    """of it here"""
+    table: list[rows.Row]
+    """of parameters there and here"""
+
+
+def open_pair(
+    format: str,  # noqa: A002
+    source: str,
+    config: AnyModelConfig | None = None,
+) -> Pair:
+    """Reads what is to be compared.
+
+    Args:
+        format: one of `FORMATS` with a reference implementation.
+        source: file, folder or hub id.
+        config: of the model, where the files do not tell or another is wanted.
+
+    Raises:
+        UserError: the weights cannot be read, or there is no reference to run.
+    """
+    module = find_format(format)
+    if importlib.util.find_spec("torch") is None:
+        raise ReferenceMissing(f"a check needs torch; {how_to_install('torch')}")
+    try:
+        reference = importlib.import_module(f"interop.references.{format}")
+    except ModuleNotFoundError as error:
+        raise ReferenceMissing(
+            f"format '{format}' has no reference implementation to compare with"
+        ) from error
+    foreign, found = read(module, source, config)
+    # A file may tell a part of its settings.
+    told = None if config else foreign.settings
+    settings = module.settings(found) if told is None else told
+    return Pair(reference, settings, foreign.arrays, found, module.rows(found))
+
+
 def check(
     format: str,  # noqa: A002
     source: str,
@@ -73,40 +120,28 @@ def check(
     batch: Path | None = None,
     perturb: str | None = None,
 ) -> list[Stage]:
+    """Opens and compares; arguments and errors as of `open_pair` and `compare`."""
+    return compare(open_pair(format, source, config), batch=batch, perturb=perturb)
+
+
+def compare(pair: Pair, *, batch: Path | None = None, perturb: str | None = None) -> list[Stage]:
     """Compares stage by stage, in order of computation.
 
     Args:
-        format: one of `FORMATS` with a reference implementation.
-        source: file, folder or hub id.
-        config: of the model, where the files do not tell or another is wanted.
+        pair: what is compared.
         batch: `.npz` with `inputs`, as our model's call takes them, and any of
             `FURTHER_ARGUMENTS`; of clips by modality, as in `inputs/image`; None: seeded noise.
         perturb: path of a parameter of ours to disturb by a thousandth of its largest value, which
             shows that the comparison can fail.
 
     Raises:
-        UserError: the weights cannot be read, or there is no reference to run.
+        UserError: one of them does not take the batch, or there is no such parameter.
     """
-    module = find_format(format)
-    if importlib.util.find_spec("torch") is None:
-        raise ReferenceMissing(
-            "a check needs torch; run, in a checkout: pip install -c constraints.txt '.[torch]'"
-        )
     import torch
 
-    try:
-        reference = importlib.import_module(f"interop.references.{format}")
-    except ModuleNotFoundError as error:
-        raise ReferenceMissing(
-            f"format '{format}' has no reference implementation to compare with"
-        ) from error
-    given = config
-    foreign, config = read(module, source, config)
-    # A file may tell a part of its settings.
-    settings = module.settings(config) if given or foreign.settings is None else foreign.settings
-    table = module.rows(config)
+    config, table = pair.config, pair.table
     with jax.enable_x64(True):
-        arrays = {name: _double(array) for name, array in foreign.arrays.items()}
+        arrays = {name: _double(array) for name, array in pair.arrays.items()}
         ours = rows.load(table, arrays, _doubled(config))
         # The same again, but for buffers, which files hold in float32: these are made in float64.
         arrays = rows.save(table, ours)
@@ -116,7 +151,7 @@ def check(
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            theirs = reference.run(settings, arrays, inputs)
+            theirs = pair.reference.run(pair.settings, arrays, inputs)
         except UserError:
             raise
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:

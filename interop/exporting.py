@@ -13,6 +13,7 @@ from interop.expressible import Effect, nearest, remarks
 from interop.foreign import Foreign
 from interop.formats import hub_tokenizer
 from interop.importing import find_format, import_weights, read
+from interop.shipped import taken_by
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, skeleton
 from perceiver_jax.models.release import Releasable, Release, release
@@ -61,7 +62,10 @@ def export_weights(
             f"{len(broken)} arrays of this model are not finite, {', '.join(broken[:3])} among "
             "them; it is of no use in any format"
         )
-    config, changes = nearest(module, released.config)
+    try:
+        config, changes = nearest(module, released.config)
+    except UserError as error:
+        raise UserError(f"{error}\n{taken_by(format)}") from error
     if changes and not approximate:
         listed = "\n  ".join(changes)
         raise UserError(

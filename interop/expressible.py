@@ -60,7 +60,11 @@ class Effect:
 
 def _outputs(model: Any, inputs: dict[str, Any]) -> list[np.ndarray]:
     """All that the model gives: one array, or one for each modality."""
-    outputs = jax.jit(lambda model: model(**inputs))(model)
+
+    def outputs_of(model: Any) -> Any:
+        return model(**inputs)
+
+    outputs = jax.jit(outputs_of)(model)
     return [np.asarray(array) for array in jax.tree.leaves(outputs)]
 
 

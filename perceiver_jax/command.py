@@ -1,9 +1,11 @@
-"""What all commands share: programs compiled once, mistakes in a sentence, a console."""
+"""What all commands share: compilation told of, mistakes in a sentence, a console, a source."""
 
+import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from perceiver_jax.errors import UserError
 
@@ -23,8 +25,84 @@ def make_console(**options: Any) -> "Console":
     return Console(**options)
 
 
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+"""What JAX calls the event in which XLA compiles a program, or fetches it from the cache."""
+PATIENCE_S = 1.0
+"""How long a program compiles before anything is said of it."""
+
+
+class CompilationNotice:
+    """Says on standard error which program compiles, and how long it took, where that is long.
+
+    Lines are printed and not sent through a console of their own: a live bar of the command then
+    shows them above itself.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._timers: dict[int, threading.Timer] = {}
+        self._told: set[int] = set()
+
+    def __enter__(self) -> "CompilationNotice":
+        import jax
+
+        jax.monitoring.register_scalar_listener(self._begin)
+        jax.monitoring.register_event_duration_secs_listener(self._end)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        import jax
+
+        jax.monitoring.unregister_scalar_listener(self._begin)
+        jax.monitoring.unregister_event_duration_listener(self._end)
+
+    def _begin(self, event: str, value: float, **about: Any) -> None:
+        if event == COMPILATION:
+            thread, program = threading.get_ident(), _readable(about)
+            timer = threading.Timer(PATIENCE_S, lambda: self._tell(thread, timer, program))
+            timer.daemon = True
+            self._timers[thread] = timer
+            timer.start()
+
+    def _tell(self, thread: int, timer: threading.Timer, program: str) -> None:
+        with self._lock:
+            if self._timers.get(thread) is timer:
+                self._told.add(thread)
+                _print_from_first(f"compiling {program} …")
+
+    def _end(self, event: str, duration_secs: float, **about: Any) -> None:
+        if event == COMPILATION:
+            thread = threading.get_ident()
+            with self._lock:
+                if timer := self._timers.pop(thread, None):
+                    timer.cancel()
+                told = thread in self._told
+                self._told.discard(thread)
+            if told:
+                _print_from_first(f"compiled {_readable(about)} in {duration_secs:.1f} s")
+
+
+def _readable(about: Mapping[str, Any]) -> str:
+    """`train step` of `jit(train_step)`, where the event has the name."""
+    return (
+        about.get("fun_name", "a program")
+        .removeprefix("jit(")
+        .removesuffix(")")
+        .strip("_")
+        .replace("_", " ")
+    )
+
+
+def _print_from_first(line: str) -> None:
+    """Of processes that compile the same, one says so."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
 def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> int:
-    """Runs a command, and ends what is not its fault in a sentence.
+    """Runs a command, tells what it compiles, and ends what is not its fault in a sentence.
 
     Args:
         main: does the work; returns an exit code, or None for success.
@@ -38,7 +116,8 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
         from perceiver_jax import compilation_cache
 
         compilation_cache.enable()
-        code = main() or 0
+        with CompilationNotice():
+            code = main() or 0
         sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught
         return code
     except UserError as error:
@@ -51,3 +130,30 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return 130
+
+
+def add_source_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """The options of a command that uses a model: `--source`, and `--step` of a run."""
+    parser.add_argument(
+        "--source",
+        required=True,
+        help=f"workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in {example}",
+    )
+    add_step_argument(parser)
+
+
+def add_step_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses a checkpoint of a run."""
+    parser.add_argument(
+        "--step",
+        type=_step,
+        help="of a run: which checkpoint, or best (default: the newest)",
+    )
+
+
+def _step(text: str) -> int | Literal["best"]:
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of steps, and not 'best'")
+    return int(text)

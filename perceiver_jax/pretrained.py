@@ -19,17 +19,20 @@ from perceiver_jax.models.release import Release
 from perceiver_jax.typing import Model
 
 
-def open_source(source: str) -> Release:
+def open_source(source: str, step: int | Literal["best"] | None = None) -> Release:
     """A model as data, with its card, from wherever it lies.
 
     Args:
         source: a workdir, or `FORMAT:PATH-OR-HUB-ID`, with FORMAT one of `interop.FORMATS`.
+        step: of a workdir, which checkpoint; None: the newest; "best": the best by held-out metric.
 
     Raises:
-        UserError: there is nothing there, or it does not hold a model.
+        UserError: there is nothing there, or it does not hold a model, or has no such checkpoint.
     """
     scheme, _, rest = source.partition(":")
     if rest and not Path(source).exists():
+        if step is not None:
+            raise UserError(f"--step is of a run, and {source} is none; leave it out")
         from interop import import_weights
 
         return import_weights(scheme, rest)
@@ -44,7 +47,7 @@ def open_source(source: str) -> Release:
             f"format as well: ours:{source} for a release, huggingface:{source} for a folder of "
             "transformers"
         )
-    return _open_run(Path(source), None)
+    return _open_run(Path(source), step)
 
 
 def load_checkpoint(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perceiver_jax.command import run_command
+from perceiver_jax.command import add_source_arguments, run_command
 from perceiver_jax.run_frames import add_evaluate_flow, add_optical_flow, add_reconstruct
 
 
@@ -24,7 +24,7 @@ def classify_image(options: argparse.Namespace) -> None:
         figures = figure_files(options.attention, files)
     elif options.latents is not None:
         raise UserError("--latents are those that --attention=OUT draws; give that as well")
-    classify = ImageClassification(open_source(options.source))
+    classify = ImageClassification(open_source(options.source, options.step))
     if options.attention is not None:
         classify.check_attention(options.latents)
     for file, guesses, out in zip(files, classify(files, options.top), figures, strict=True):
@@ -45,7 +45,7 @@ def fill_mask(options: argparse.Namespace) -> None:
     from perceiver_jax.pretrained import open_source
 
     texts = gather_texts(options.text, options.file, options.lines)
-    fill = MaskFilling(open_source(options.source), options.tokenizer)
+    fill = MaskFilling(open_source(options.source, options.step), options.tokenizer)
     for text in texts:
         print(_shown(text))
         gaps = fill(text, options.top)
@@ -63,7 +63,7 @@ def sentiment(options: argparse.Namespace) -> None:
     from perceiver_jax.pretrained import open_source
 
     texts = gather_texts(options.text, options.file, options.lines)
-    classify = TextClassification(open_source(options.source), options.tokenizer)
+    classify = TextClassification(open_source(options.source, options.step), options.tokenizer)
     for text, labels in zip(texts, classify(texts, options.top), strict=True):
         for label, probability in labels:
             print(f"{probability:7.2%}  {label}  {_shown(text)}")
@@ -77,7 +77,7 @@ def generate_text(options: argparse.Namespace) -> None:
 
     texts = gather_texts(options.text, options.file, options.lines)
     settings = generation_settings(options, checked_length_penalty(options))
-    generation = TextGeneration(open_source(options.source), options.tokenizer)
+    generation = TextGeneration(open_source(options.source, options.step), options.tokenizer)
     settings["stop_tokens"] = [generation.reader.token_id(token) for token in options.stop_token]
     settings["stop_texts"] = options.stop
     if len(texts) == 1:
@@ -104,7 +104,7 @@ def generate_music(options: argparse.Namespace) -> None:
     check_music_files(options.prompt, options.out, options.render)
     settings = generation_settings(options)
     notes = read_midi(options.prompt)
-    piece = MusicGeneration(open_source(options.source))(
+    piece = MusicGeneration(open_source(options.source, options.step))(
         notes,
         only_continuation=options.only_continuation,
         **settings,
@@ -237,11 +237,7 @@ def _shown(text: str) -> str:
 
 def add_text_arguments(task: argparse.ArgumentParser) -> None:
     """The options of tasks that read texts."""
-    task.add_argument(
-        "--source",
-        required=True,
-        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pickle",
-    )
+    add_source_arguments(task, "deepmind:weights.pickle")
     task.add_argument(
         "--file",
         type=Path,
@@ -258,11 +254,7 @@ def add_text_arguments(task: argparse.ArgumentParser) -> None:
 
 def add_music_arguments(task: argparse.ArgumentParser) -> None:
     """The options of the task that reads and writes music."""
-    task.add_argument(
-        "--source",
-        required=True,
-        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in krasserm:model.ckpt",
-    )
+    add_source_arguments(task, "krasserm:model.ckpt")
     task.add_argument("--out", type=Path, required=True, help="MIDI file to write")
     task.add_argument("--render", type=Path, help="WAV file to write as well")
     task.add_argument(
@@ -345,11 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = parser.add_subparsers(metavar="TASK", required=True, parser_class=TaskParser)
 
     task = tasks.add_parser("classify-image", help="images to the most probable classes")
-    task.add_argument(
-        "--source",
-        required=True,
-        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
-    )
+    add_source_arguments(task, "deepmind:weights.pystate")
     add_top_argument(task, 5, "classes")
     task.add_argument(
         "--attention",

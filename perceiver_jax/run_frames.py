@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.command import add_source_arguments
 from perceiver_jax.errors import UserError
 
 WRITTEN = ".mp4"
@@ -26,7 +27,9 @@ def optical_flow(options: argparse.Namespace) -> None:
     check_not_read(options.out, options.input)
     write = writer(options.out, pairs, side_by_side=options.side_by_side)
     estimate = OpticalFlowEstimation(
-        open_source(options.source), batch_size=options.batch_size, min_overlap=options.min_overlap
+        open_source(options.source, options.step),
+        batch_size=options.batch_size,
+        min_overlap=options.min_overlap,
     )
     seen: list[np.ndarray] = []
 
@@ -54,7 +57,9 @@ def evaluate_flow(options: argparse.Namespace) -> None:
         dataset=options.dataset, data_dir=options.data_dir, frame_pass=options.frame_pass
     )
     source = open_split(config, options.split)
-    estimate = OpticalFlowEstimation(open_source(options.source), batch_size=options.batch_size)
+    estimate = OpticalFlowEstimation(
+        open_source(options.source, options.step), batch_size=options.batch_size
+    )
     numbers = with_progress(iter(range(len(source))), len(source), "pairs")
     for name, value in flow_errors(estimate, source, numbers).items():
         unit = "px" if name.startswith("end_point") else "of the pixels"
@@ -71,7 +76,7 @@ def reconstruct(options: argparse.Namespace) -> None:
         raise UserError(f"--out={options.out} does not end in {WRITTEN}, which is what is written")
     if options.out.resolve() == options.video.resolve():
         raise UserError(f"{options.out} is the video that is read; choose another name")
-    pipeline = VideoReconstruction(open_source(options.source))
+    pipeline = VideoReconstruction(open_source(options.source, options.step))
     check_length(options.video, options.start, options.num_clips, pipeline.clip_seconds)
     clips = list(
         with_progress(
@@ -341,13 +346,9 @@ def add_optical_flow(
 ) -> None:
     """The task `optical-flow` of a command line."""
     task = tasks.add_parser(
-        "optical-flow", help="two pictures, a folder of them or a video to optical flow"
+        "optical-flow", help="two or more pictures, or a video, to optical flow"
     )
-    task.add_argument(
-        "--source",
-        required=True,
-        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in krasserm:folder",
-    )
+    add_source_arguments(task, "krasserm:folder")
     task.add_argument(
         "--out",
         type=Path,
@@ -378,9 +379,9 @@ def add_optical_flow(
 def add_evaluate_flow(tasks: Any, positive: Callable[[str], int]) -> None:
     """The task `evaluate-flow` of a command line."""
     task = tasks.add_parser(
-        "evaluate-flow", help="errors of a model of optical flow over whole pictures of a dataset"
+        "evaluate-flow", help="errors of optical flow over a dataset's whole pictures"
     )
-    task.add_argument("--source", required=True, help="workdir of a run, or FORMAT:PATH-OR-HUB-ID")
+    add_source_arguments(task, "krasserm:folder")
     task.add_argument(
         "--dataset",
         required=True,
@@ -405,13 +406,9 @@ def add_evaluate_flow(tasks: Any, positive: Callable[[str], int]) -> None:
 def add_reconstruct(tasks: Any, positive: Callable[[str], int]) -> None:
     """The task `reconstruct` of a command line."""
     task = tasks.add_parser(
-        "reconstruct", help="a video with sound through a video autoencoder and back"
+        "reconstruct", help="a video with sound through an autoencoder and back"
     )
-    task.add_argument(
-        "--source",
-        required=True,
-        help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate",
-    )
+    add_source_arguments(task, "deepmind:weights.pystate")
     task.add_argument("--out", type=Path, required=True, help="MP4 file to write")
     task.add_argument(
         "--start", type=float, default=0.0, help="where the first clip begins, in seconds"

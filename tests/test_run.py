@@ -4,13 +4,34 @@ import pytest
 
 from perceiver_jax import run
 
+TASKS = [
+    "classify-image",
+    "fill-mask",
+    "sentiment",
+    "generate-text",
+    "generate-music",
+    "optical-flow",
+    "evaluate-flow",
+    "reconstruct",
+]
 
-def test_without_a_task_it_lists_them_a_line_each(capsys):
+
+def test_without_a_task_it_lists_them_a_line_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert run.main([]) == 2
     said = capsys.readouterr().err
     lines = [line.split(maxsplit=1) for line in said.splitlines()]
     assert ["classify-image", "images to the most probable classes"] in lines
     assert ["generate-music", "a MIDI file to its continuation"] in lines
+    listed = said.partition("TASK\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_takes_a_checkpoint_of_a_run(task, capsys):
+    with pytest.raises(SystemExit):
+        run.main([task, "--source=x", "--step=last"])
+    assert "'last' is no number of steps, and not 'best'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         try:
             content = pickles.load(file, _allowed(size))
             if not isinstance(content, dict):
-                raise PickleError(f"it holds a {type(content).__name__}, no mapping of modules")
+                raise PickleError(f"it holds {type(content).__name__}, no mapping of modules")
             if "params" not in content:
                 content = {"params": content}
             elif set(content) - set(PARTS):
@@ -153,7 +153,7 @@ def _filled(shape: Any, dtype: Any, content: Any, order: Any = "C") -> np.ndarra
     if not isinstance(dtype, _Dtype):
         raise PickleError("an array without a dtype")
     if not isinstance(content, bytes):
-        raise PickleError(f"an array made of a {type(content).__name__}, expected bytes")
+        raise PickleError(f"an array made of {type(content).__name__}, expected bytes")
     if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or order not in ("C", "F"):
         raise PickleError("an array with a damaged shape or order")
     if any(type(n) is not int or not 0 <= n <= len(content) for n in shape):
@@ -195,7 +195,7 @@ def _allowed(size: int) -> dict[str, Global]:
 
     def mapping(content: Any = None) -> dict:
         if content is not None and not isinstance(content, dict):
-            raise PickleError(f"a Haiku mapping made of a {type(content).__name__}")
+            raise PickleError(f"a Haiku mapping made of {type(content).__name__}")
         return {} if content is None else content
 
     def no_bytes(*arguments: Any) -> bytes:
@@ -248,8 +248,8 @@ def _flatten(content: dict) -> dict[str, np.ndarray]:
                     raise PickleError(f"a name of {len(inner)} characters, at most {MAX_NAME}")
                 waiting.append((inner, part, depth + 1))
         elif not isinstance(value, _Array) or value.array is None:
-            kind = "array without content" if isinstance(value, _Array) else type(value).__name__
-            raise PickleError(f"{name!r} is a {kind}, expected an array or a mapping")
+            kind = "an array without content" if isinstance(value, _Array) else type(value).__name__
+            raise PickleError(f"{name!r} is {kind}, expected an array or a mapping")
         elif name in arrays:
             raise PickleError(f"two arrays are called {name!r}")
         else:

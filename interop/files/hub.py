@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interop.files import FileError
+from perceiver_jax.errors import how_to_install
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """owner/name"""
@@ -38,7 +39,7 @@ def locate(source: str, file_names: Sequence[str]) -> Path:
     except ImportError:
         raise FileError(
             f"no such file or folder: {source}; to read it as the id of a model of Hugging Face's "
-            "hub, run, in a checkout: pip install -c constraints.txt '.[hub]'"
+            f"hub, {how_to_install('hub')}"
         ) from None
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(file_names)))

@@ -316,7 +316,7 @@ class _Machine:
     def target(self, kind: type) -> Any:
         target = self.top()
         if not isinstance(target, kind):
-            raise PickleError(f"it changes a {type(target).__name__}, expected {kind.__name__}")
+            raise PickleError(f"it changes {type(target).__name__}, expected {kind.__name__}")
         return target
 
     def set_items(self, items: list[Any]) -> None:

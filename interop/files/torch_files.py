@@ -22,6 +22,7 @@ import numpy as np
 from interop.files import FileError, archives, checks, torch_pickles
 from interop.files.pickles import PickleError
 from interop.files.reader import BoundedReader
+from perceiver_jax.errors import how_to_install
 
 EXPECTED = "a PyTorch file of weights (.bin, .pt, .pth or .ckpt)"
 REMEDY = (
@@ -224,7 +225,7 @@ class _Plain:
             return value
         if isinstance(value, (self.torch.dtype, self.torch.device)):
             return str(value)
-        raise PickleError(f"a {type(value).__name__}, expected tensors and plain values")
+        raise PickleError(f"{type(value).__name__}, expected tensors and plain values")
 
     def array(self, tensor: Any) -> np.ndarray:
         tensor = tensor.detach()
@@ -241,7 +242,7 @@ class _Plain:
 def _state_dict(path: Path, content: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The state dict in a file's content, and what lies beside it."""
     if not isinstance(content, dict):
-        raise FileError(f"{path} holds a {type(content).__name__}, expected a state dict; {REMEDY}")
+        raise FileError(f"{path} holds {type(content).__name__}, expected a state dict; {REMEDY}")
     for key in (None, *WRAPPERS):
         part = content if key is None else content.get(key)
         if isinstance(part, dict) and part and all(map(_named_array, part.items())):
@@ -280,6 +281,6 @@ def _torch() -> ModuleType:
     except ImportError:
         raise FileError(
             "PyTorch's files need the package torch, which is not installed; "
-            "run, in a checkout: pip install -c constraints.txt '.[torch]'"
+            f"{how_to_install('torch')}"
         ) from None
     return torch

@@ -54,8 +54,8 @@ class PerceiverIO(Recordable):
     def __init__(self, encoder: PerceiverEncoder, decoder: PerceiverDecoder):
         if not isinstance(encoder, PerceiverEncoder) or not isinstance(decoder, PerceiverDecoder):
             raise ValueError(
-                f"PerceiverIO takes an encoder and a decoder, in this order, not a "
-                f"{type(encoder).__name__} and a {type(decoder).__name__}"
+                "PerceiverIO takes an encoder and a decoder, in this order, not "
+                f"{type(encoder).__name__} and {type(decoder).__name__}"
             )
         if encoder.num_latent_channels != decoder.num_latent_channels:
             raise ValueError(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.errors import how_to_install
 
 
 class Digits:

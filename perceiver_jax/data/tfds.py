@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from perceiver_jax.data import imagenet
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.errors import how_to_install
 
 
 class TfdsImages:

@@ -8,9 +8,8 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from perceiver_jax.command import run_command
+from perceiver_jax.command import add_step_argument, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "source", help="workdir of a run, or FORMAT:PATH-OR-HUB-ID, as in deepmind:weights.pystate"
     )
     parser.add_argument("--out", type=Path, help="folder to write (default: export in the workdir)")
-    parser.add_argument(
-        "--step", type=_step, help="of a run: which checkpoint, or best (default: the newest)"
-    )
+    add_step_argument(parser)
     parser.add_argument(
         "--platforms",
         type=_platforms,
@@ -58,9 +55,7 @@ def _export(options: argparse.Namespace) -> None:
     if (Path(options.source) / "checkpoints").is_dir():
         made = export_run(Path(options.source), options.out, step=options.step, **settings)
     else:
-        released = open_source(options.source)
-        if options.step is not None:
-            raise UserError(f"--step is of a run, and {options.source} is none; leave it out")
+        released = open_source(options.source, options.step)
         if options.out is None:
             raise UserError("name a folder with --out; only a run has a place for its artifact")
         made = export_release(released, options.out, **settings)
@@ -74,14 +69,6 @@ def _export(options: argparse.Namespace) -> None:
             f"largest difference from the model, on random input: {difference['largest']:.1e}, of "
             f"outputs up to {difference['of_outputs_up_to']:.3g}"
         )
-
-
-def _step(text: str) -> int | Literal["best"]:
-    if text == "best":
-        return "best"
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of steps, and not 'best'")
-    return int(text)
 
 
 def _platforms(text: str) -> tuple[str, ...]:

@@ -247,7 +247,7 @@ def _tried(folder: Path, released: Release, inputs: Mapping[str, Any]) -> dict[s
     """
     program, weights = load_program(folder)
     model: Any = released.model()
-    wanted = jax.jit(lambda model, arguments: model(**arguments))(model, inputs)
+    wanted = jax.jit(_answers)(model, inputs)
     got = program(weights, *inputs.values())
     difference, largest = largest_difference(got, wanted)
     if not difference <= MOST_DIFFERENCE * max(largest, 1e-6):
@@ -256,6 +256,10 @@ def _tried(folder: Path, released: Release, inputs: Mapping[str, Any]) -> dict[s
             f"to {largest:.2g}, and was not kept; please report that with the model's config"
         )
     return {"largest": difference, "of_outputs_up_to": largest}
+
+
+def _answers(model: Any, inputs: Mapping[str, Any]) -> Any:
+    return model(**inputs)
 
 
 def _put(made: Path, folder: Path) -> None:

@@ -62,5 +62,11 @@ def half_of(config: Any, half: str) -> Any:
 def check_half(half: Any, wanted: type[T], model: str) -> T:
     """The encoder or decoder config, or a ConfigError where `model` needs one of another type."""
     if not isinstance(half, wanted):
-        raise ConfigError(f"{model} takes a {wanted.__name__}, not a {type(half).__name__}")
+        raise ConfigError(f"{model} takes {with_article(wanted)}, not {with_article(type(half))}")
     return half
+
+
+def with_article(kind: type) -> str:
+    """The name of a type as a sentence takes it: "an ImageEncoderConfig"."""
+    name = kind.__name__
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

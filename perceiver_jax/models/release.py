@@ -8,7 +8,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,8 @@ from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.typing import Model
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
+MARK = {"format": "perceiver_jax"}
+"""Metadata of the weights, by which a release is known before it is whole."""
 SPECIAL_TOKENS = "special_tokens_map.json"
 """Beside a `tokenizer.json`: which of its tokens are special."""
 
@@ -73,18 +75,21 @@ class Release:
         return model
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the folder, over an earlier release if there is one.
+        """Writes the folder; an earlier release in it is replaced as a whole.
 
         All is written beside its place first, so that an earlier release outlasts a full disk.
+        What else lies in the folder of a release is left alone.
 
         Raises:
-            UserError: the path is that of a file.
+            UserError: the path is that of a file; or something would be lost: the folder holds
+                other things and no release, or one whose card was edited, or a file of one of its
+                names that is not its own.
         """
         from safetensors.numpy import save_file
 
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file; a release is a folder, so name another path")
+        names = (WEIGHTS, README, *self.files, CONFIG)
+        earlier = _earlier(folder, names)
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {path: np.array(array, order="C") for path, array in self.arrays.items()}
         description = {
@@ -92,15 +97,16 @@ class Release:
             "model": choice_to_dict(self.config),
             "card": to_dict(self.card),
         }
-        names = (WEIGHTS, README, *self.files, CONFIG)
         new = {name: folder / f".{name}.{os.getpid()}" for name in names}
         try:
-            save_file(arrays, new[WEIGHTS], {"format": "perceiver_jax"})
+            save_file(arrays, new[WEIGHTS], MARK)
             new[README].write_text(readme(self), encoding="utf-8")
             for name, content in self.files.items():
                 new[name].write_bytes(content)
             new[CONFIG].write_text(json.dumps(description, indent=2))
             (folder / CONFIG).unlink(missing_ok=True)
+            for name in earlier - new.keys():
+                (folder / name).unlink()
             for name, path in new.items():
                 os.replace(path, folder / name)
         finally:
@@ -124,13 +130,18 @@ class Releasable(nnx.Module):
     def save_pretrained(self, folder: str | os.PathLike[str], **card: Any) -> None:
         """Writes `model.safetensors`, `config.json` and a model card into a folder.
 
+        An earlier release there is replaced as a whole; files that are not of it stay.
+
         Args:
             folder: made if it is not there.
             **card: fields of `ModelCard` to set: `labels`, `preprocessing`, `origin`, `licence`;
-                others stay as the model was loaded with.
+                others stay as the model was loaded with. The licence of a model that was trained
+                here is for you to choose: without `licence="Apache-2.0"`, or another, the card
+                says that none is recorded, and hubs show it as "other".
 
         Raises:
-            UserError: the path is that of a file.
+            UserError: the path is that of a file, or of a folder with other things in it; or the
+                README.md of the release that is there was edited.
         """
         release(self, **card).save(folder)
 
@@ -153,12 +164,23 @@ def read(folder: str | os.PathLike[str]) -> Release:
     Raises:
         UserError: it is none, or damaged, or of another version, or has NaN or infinite values.
     """
-    from perceiver_jax.models import AnyModelConfig
-
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no release of a model: it has no {name}")
+    config, card = _described(folder)
+    return Release(
+        config=config,
+        arrays=_tensors(folder / WEIGHTS),
+        card=card,
+        files=tokenizer_files(folder, card),
+    )
+
+
+def _described(folder: Path) -> tuple[Any, ModelCard]:
+    """The config and the card of a release, without its weights."""
+    from perceiver_jax.models import AnyModelConfig
+
     try:
         description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -176,12 +198,53 @@ def read(folder: str | os.PathLike[str]) -> Release:
             f"{folder / CONFIG} does not describe a release ({error!r}); it needs the fields "
             "format_version, model and card"
         ) from error
-    return Release(
-        config=config,
-        arrays=_tensors(folder / WEIGHTS),
-        card=card,
-        files=tokenizer_files(folder, card),
-    )
+    return config, card
+
+
+def _earlier(folder: Path, names: Collection[str]) -> set[str]:
+    """Files of the release that lies in a folder; none where it is empty, or not there.
+
+    Raises:
+        UserError: files of these names, or all that is there, are not of a release.
+    """
+    if not folder.exists():
+        return set()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; a release is a folder, so name another path")
+    there = {path.name for path in folder.iterdir()}
+    if not _is_marked(folder / WEIGHTS):
+        # Hidden ones are of version control or of the system, and nothing here has their names.
+        if found := sorted(name for name in there if not name.startswith(".")):
+            listed = ", ".join(found[:3]) + (" and more" if len(found) > 3 else "")
+            raise UserError(
+                f"{folder} has {listed} in it and is no release of a model; name a new folder, "
+                "such as one in it"
+            )
+        return set()
+    own = {WEIGHTS, README}
+    if CONFIG in there:
+        config, card = _described(folder)
+        own |= {CONFIG, *tokenizer_files(folder, card)}
+        card_text = readme(Release(config=config, arrays={}, card=card))
+        if README in there and (folder / README).read_text(encoding="utf-8") != card_text:
+            own.remove(README)
+    if lost := sorted(there.intersection(names) - own):
+        raise UserError(
+            f"{', '.join(lost)} in {folder} would be lost: not as the release there was written; "
+            "move it to another place, or name another folder"
+        )
+    return own & there
+
+
+def _is_marked(weights: Path) -> bool:
+    """Whether a file is the weights of a release, of any version."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "numpy") as file:
+            return file.metadata() == MARK
+    except (SafetensorError, OSError):
+        return False
 
 
 def readme(released: Release) -> str:
@@ -222,8 +285,8 @@ model = load_pretrained("ours", "path/to/this/folder")
 
 def _licence_id(licence: str | None) -> str:
     """The identifier that hubs know, or `other`."""
-    known = {"CC BY 4.0": "cc-by-4.0", "Apache-2.0": "apache-2.0", "MIT": "mit"}
-    return known.get(licence or "", "other")
+    given = (licence or "").lower().replace(" ", "-")
+    return given if given in ("cc-by-4.0", "apache-2.0", "mit") else "other"
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:

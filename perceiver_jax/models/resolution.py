@@ -38,7 +38,8 @@ def at(
     encoder = half_of(released.config, "encoder")
     if not isinstance(encoder, ImageEncoderConfig):
         raise UserError(
-            f"a model with a {type(encoder).__name__} takes no images, so it has no image_size"
+            f"a model whose encoder is of {type(encoder).__name__} takes no images, so it has no "
+            "image_size"
         )
     if not _is_size(image_size):
         raise UserError(

@@ -62,7 +62,7 @@ class CheckpointConfig:
         if self.keep_best and self.best_metric not in metric_names:
             raise UserError(
                 f"checkpoint.best_metric='{self.best_metric}' is no held-out metric of this run; "
-                f"there are {', '.join(metric_names)}"
+                f"set --config.checkpoint.best_metric to one of {', '.join(metric_names)}"
             )
 
 

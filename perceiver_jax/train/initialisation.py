@@ -16,6 +16,7 @@ from perceiver_jax.config import setting, to_dict
 from perceiver_jax.data.text.tokenizers import ByteTokenizer, tokenizer_from_files
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, PerceiverConfig
+from perceiver_jax.models.perceiver_config import with_article
 from perceiver_jax.models.release import Release
 from perceiver_jax.params import Skeleton
 
@@ -124,10 +125,11 @@ def _taken(path: str, part: str) -> bool:
 def _config_differences(there: AnyModelConfig, here: AnyModelConfig, part: str) -> Iterator[str]:
     """Fields that make another function of the same parameters, or other parameters."""
     if type(there) is not type(here):
-        yield f"model: a {type(there).__name__} there, a {type(here).__name__} here"
+        yield f"model: {with_article(type(there))} there, {with_article(type(here))} here"
     elif not (isinstance(there, PerceiverConfig) and isinstance(here, PerceiverConfig)):
         if part == "encoder":
-            yield f"model: a {type(here).__name__} has no encoder of its own; take all of it, with "
+            whole = with_article(type(here))
+            yield f"model: {whole} has no encoder of its own; take all of it, with "
             yield "  --config.pretrained.part=model"
         else:
             yield from _field_differences("model", there, here)
@@ -141,7 +143,7 @@ def _config_differences(there: AnyModelConfig, here: AnyModelConfig, part: str) 
 
 def _field_differences(name: str, old: Any, new: Any) -> Iterator[str]:
     if type(old) is not type(new):
-        yield f"{name}: a {type(old).__name__} there, a {type(new).__name__} here"
+        yield f"{name}: {with_article(type(old))} there, {with_article(type(new))} here"
         return
     before, after = to_dict(old), to_dict(new)
     for field in before:

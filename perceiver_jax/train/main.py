@@ -182,7 +182,8 @@ def _train(
                 media = evaluator.show(train_state.model_params, train_state.stats)
             row |= tagged("eval", held_out)
             writer.media(step, media.images, media.texts, media.sounds)
-            report.line(f"step {step:,}  held-out  {described(held_out)}")
+            when = "final" if last else f"step {step:,}"
+            report.line(f"{when}  held-out  {described(held_out)}")
             for line in media.lines:
                 report.line(line)
         if row:
@@ -202,9 +203,9 @@ def _train(
     if not held_out:
         held_out = evaluator.metrics(train_state.model_params, train_state.stats)
         media = evaluator.show(train_state.model_params, train_state.stats)
+        report.line(f"final  held-out  {described(held_out)}")
     checkpoints.wait()
     writer.hyperparameters(config.num_steps, to_dict(config), tagged("final", held_out))
-    report.line(f"final  held-out  {described(held_out)}")
     if jax.process_index() == 0:
         plots = plot_curves(read_rows(writer.path), workdir / "plots")
         for name, picture in media.images.items():

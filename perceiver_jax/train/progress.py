@@ -15,6 +15,11 @@ from rich.progress import (
 
 from perceiver_jax.command import make_console
 
+LINES = 20
+"""Of training metrics where there is no bar, a run's worth; `metrics.jsonl` has every row."""
+LONGEST_SILENCE_S = 60.0
+"""After which there is a line all the same: a long run is seen to be alive."""
+
 
 class ProgressReport:
     """Tells the user how far training is.
@@ -31,6 +36,7 @@ class ProgressReport:
         self._num_steps, self._first_step = num_steps, first_step
         self._live = self._console.is_terminal
         self._started: float | None = None
+        self._shown_step, self._shown_at = first_step, time.monotonic()
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -60,16 +66,22 @@ class ProgressReport:
             self._bar.update(self._row, completed=step)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows training metrics: in the bar, or as a line."""
+        """Shows training metrics: in the bar, or as a line where one is due."""
         status = _describe(values, "train/", "perf/steps_per_s")
         if self._live:
             self._bar.update(self._row, completed=step, status=status)
-        else:
+        elif self._is_due(step):
+            self._shown_step, self._shown_at = step, time.monotonic()
             self.line(f"step {step:,} of {self._num_steps:,}  {status}  {self._time_left(step)}")
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether another part of the run is over since the last line, or a long time."""
+        over, shown = (at * LINES // self._num_steps for at in (step, self._shown_step))
+        return over > shown or time.monotonic() - self._shown_at >= LONGEST_SILENCE_S
 
     def _time_left(self, step: int) -> str:
         done = step - self._first_step

@@ -1,6 +1,7 @@
 """The check of a file against the reference implementation: it passes, and it can fail."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_the_batch_can_be_given(file, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", images=np.zeros((3, *shape), np.float32))
     with pytest.raises(UserError, match="has no array 'inputs'"):
         check(file[0], str(file[1]), batch=tmp_path / "other.npz")
+
+
+def test_the_command_says_what_takes_its_time_beside_the_report(file, capsys):
+    assert main(["check", file[0], str(file[1])]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"compiling and running {file[0]} and ours, ")
+    assert re.search(r"\ncompiled and run in [\d.]+ s\n$", said.err)
+    assert said.out.startswith("stage  ")
+    assert check(file[0], str(file[1]))
+    assert capsys.readouterr().err == ""
 
 
 def test_unknown_parameters_are_answered_with_near_ones(file):

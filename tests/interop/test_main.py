@@ -129,6 +129,18 @@ def test_approximation_is_asked_for_and_measured(release, tmp_path, capsys):
     assert "effect   outputs move by up to " in said
 
 
+def test_a_card_gets_its_licence_by_the_command(release, tmp_path, capsys):
+    edited = json.loads((release / "config.json").read_text())
+    edited["card"]["licence"] = None
+    (release / "config.json").write_text(json.dumps(edited))
+    again = tmp_path / "again"
+    assert main(["export", "ours", str(release), str(again)]) == 0
+    assert "the model card names no licence; give it with --licence=" in capsys.readouterr().out
+    assert main(["export", "ours", str(release), str(again), "--licence=MIT"]) == 0
+    assert "no licence" not in capsys.readouterr().out
+    assert import_weights("ours", again).card.licence == "MIT"
+
+
 def test_the_module_is_a_command(tmp_path):
     command = [sys.executable, "-m", "interop", "table", "deepmind", "imagenet_conv_preprocessing"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

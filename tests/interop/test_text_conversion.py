@@ -255,7 +255,7 @@ def test_deepmind_has_no_text_classifier(released, tmp_path):
 
 def test_texts_have_no_image_size(released, tmp_path):
     export_weights(released(language_model()), "deepmind", tmp_path / "x.npz")
-    with pytest.raises(UserError, match="takes no images, so it has no image_size"):
+    with pytest.raises(UserError, match="TextEncoderConfig takes no images, so it has no"):
         load_pretrained("deepmind", tmp_path / "x.npz", image_size=(32, 32))
 
 

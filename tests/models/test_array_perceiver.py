@@ -86,7 +86,9 @@ def test_a_model_refuses_the_config_of_another(tiny_config, cls, decoder):
     with pytest.raises(ValueError, match=f"{cls.__name__} takes a .*DecoderConfig, not a"):
         cls(config(decoder), rngs=nnx.Rngs(0))
     images = dataclasses.replace(config(POOLED), encoder=tiny_config().encoder)
-    with pytest.raises(ValueError, match=f"{cls.__name__} takes a ArrayEncoderConfig, not a Image"):
+    with pytest.raises(
+        ValueError, match=f"{cls.__name__} takes an ArrayEncoderConfig, not an Image"
+    ):
         cls(images, rngs=nnx.Rngs(0))
 
 

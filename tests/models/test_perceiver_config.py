@@ -15,6 +15,6 @@ def test_a_half_of_another_type_is_refused(tiny_config):
     config = tiny_config()
     wanted = type(config.encoder)
     assert check_half(config.encoder, wanted, "Model") is config.encoder
-    message = "Model takes a ImageEncoderConfig, not a ClassificationDecoderConfig"
+    message = "Model takes an ImageEncoderConfig, not a ClassificationDecoderConfig"
     with pytest.raises(ValueError, match=message):
         check_half(config.decoder, wanted, "Model")

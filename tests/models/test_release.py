@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from perceiver_jax import models, params
-from perceiver_jax.card import ImagePreprocessing, ModelCard
+from perceiver_jax.card import ImagePreprocessing, ModelCard, TextPreprocessing
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import release
 
@@ -73,7 +73,24 @@ def test_the_card_tells_what_it_is_where_it_comes_from_and_its_licence(model, fo
         assert words in text
     assert "license: cc-by-4.0" in text.split("---")[1]
     release.Release(config=model.config, arrays={}).save(folder)
-    assert "not recorded" in (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text()
+    assert "not recorded" in text and "license: other" in text.split("---")[1]
+
+
+@pytest.mark.parametrize(
+    ("licence", "known"),
+    [
+        ("CC BY 4.0", "cc-by-4.0"),
+        ("cc-by-4.0", "cc-by-4.0"),
+        ("Apache-2.0", "apache-2.0"),
+        ("MIT", "mit"),
+        ("my own", "other"),
+    ],
+)
+def test_hubs_are_told_a_licence_that_they_know(model, tmp_path, licence, known):
+    model.save_pretrained(tmp_path / "x", licence=licence)
+    text = (tmp_path / "x" / "README.md").read_text()
+    assert f"license: {known}\n" in text and f"**Their licence:** {licence}\n" in text
 
 
 def test_nothing_but_the_three_files_is_left(folder):
@@ -81,12 +98,70 @@ def test_nothing_but_the_three_files_is_left(folder):
     assert names == {"model.safetensors", "config.json", "README.md"}
 
 
-def test_a_write_that_fails_leaves_the_earlier_release(folder, model, monkeypatch):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(release, "readme", lambda _: "\ud800")
-    with pytest.raises(UnicodeEncodeError):
-        model.save_pretrained(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_write_that_fails_leaves_the_earlier_release(folder, model):
+    before = contents(folder)
+    unwritable = dataclasses.replace(release.release(model), files={"tokenizer.json": None})
+    with pytest.raises(TypeError):
+        unwritable.save(folder)
+    assert contents(folder) == before
+
+
+def test_an_earlier_release_is_replaced_whole_and_nothing_else(folder, model):
+    text = TextPreprocessing(tokenizer="tokenizer.json")
+    files = {"tokenizer.json": b"{}", "special_tokens_map.json": b"{}"}
+    dataclasses.replace(release.release(model, text=text), files=files).save(folder)
+    assert contents(folder).keys() > files.keys()
+    (folder / ".git").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    release.release(model, **CARD | {"text": None}).save(folder)
+    names = {"model.safetensors", "config.json", "README.md", "notes.txt", ".git"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert release.read(folder).card == ModelCard(**CARD)
+
+
+def test_a_release_that_was_interrupted_is_replaced(folder, model):
+    (folder / "config.json").unlink()
+    (folder / "README.md").write_text("of an older one")
+    model.save_pretrained(folder, **CARD)
+    assert release.read(folder).card == ModelCard(**CARD)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "README.md", "config.json", "model.safetensors"])
+def test_a_folder_with_other_things_is_left_alone(model, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"has {name} in it and is no release.*name a new folder"):
+        model.save_pretrained(tmp_path)
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_weights_of_another_library_are_left_alone(model, tmp_path):
+    save_file({"x": np.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"model\.safetensors in it and is no release"):
+        model.save_pretrained(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_with_hidden_files_alone_is_taken(model, tmp_path):
+    (tmp_path / ".gitattributes").write_text("mine")
+    model.save_pretrained(tmp_path)
+    assert release.read(tmp_path).config == model.config
+    assert (tmp_path / ".gitattributes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["README.md", "tokenizer.json"])
+def test_what_was_written_into_a_release_by_hand_is_not_lost(folder, model, name):
+    (folder / name).write_text("mine")
+    before = contents(folder)
+    new = dataclasses.replace(release.release(model), files={"tokenizer.json": b"{}"})
+    with pytest.raises(UserError, match=rf"{name} in .* would be lost.*another folder"):
+        new.save(folder)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("moved", range(3))

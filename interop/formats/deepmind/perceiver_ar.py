@@ -17,6 +17,7 @@ from interop.rows import Row, row, table
 from perceiver_jax.config import ConfigError
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, CausalSequenceModel
+from perceiver_jax.models.perceiver_config import with_article
 
 WHOSE = "DeepMind's Perceiver AR"
 OURS = "perceiver_jax.models.CausalSequenceModel"
@@ -288,7 +289,7 @@ def _first_position(config: CausalSequenceConfig) -> int:
 
 def _checked(config: AnyModelConfig) -> CausalSequenceConfig:
     if not isinstance(config, CausalSequenceConfig):
-        raise ConfigError(f"{WHOSE} takes a CausalSequenceConfig, not a {type(config).__name__}")
+        raise ConfigError(f"{WHOSE} takes a CausalSequenceConfig, not {with_article(type(config))}")
     return config
 
 

@@ -109,8 +109,8 @@ def _text(settings: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in TEXT_DEFAULTS if name not in text]
     if kind != "mistral" and missing:
         raise ConfigError(
-            f"config.json: text_config is of a {kind} and does not tell {', '.join(missing)}; add "
-            "them"
+            f"config.json: text_config is of type {kind} and does not tell {', '.join(missing)}; "
+            "add them"
         )
     return TEXT_DEFAULTS | text
 

@@ -16,6 +16,7 @@ from interop.rows import Arrays, Row, ignore, row, table
 from perceiver_jax.config import ConfigError, from_dict, suggestion
 from perceiver_jax.core.position import rotary_frequencies
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, CausalSequenceModel
+from perceiver_jax.models.perceiver_config import with_article
 
 WHOSE = "krasserm's CausalSequenceModel"
 MODELS = (CausalSequenceModel,)
@@ -175,5 +176,5 @@ def _rotary_channels(config: CausalSequenceConfig) -> int:
 
 def _checked(config: AnyModelConfig) -> CausalSequenceConfig:
     if not isinstance(config, CausalSequenceConfig):
-        raise ConfigError(f"{WHOSE} takes a CausalSequenceConfig, not a {type(config).__name__}")
+        raise ConfigError(f"{WHOSE} takes a CausalSequenceConfig, not {with_article(type(config))}")
     return config

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.errors import how_to_install
 
 MARGIN_S = 1
 """What is decoded before and behind: decoders and resampling filters need a run-up. It is a whole

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.music.performance import MusicError, Note, quantised, sustained
+from perceiver_jax.errors import how_to_install
 from perceiver_jax.whole_files import write_whole
 
 MAX_SECONDS = 24 * 3600.0

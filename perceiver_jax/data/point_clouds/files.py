@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.point_clouds.surfaces import draw_points
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.errors import how_to_install
 
 MESHES = (".obj", ".off", ".ply", ".stl")
 POINTS = (".npy", ".txt", ".xyz")

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.sources import DatasetError
+from perceiver_jax.errors import how_to_install
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
 _WIKITEXT = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")

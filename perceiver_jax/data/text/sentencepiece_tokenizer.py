@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.text.tokenizers import (
     MASK_TEXT,
     Encoded,
@@ -16,6 +15,7 @@ from perceiver_jax.data.text.tokenizers import (
     join_with_masks,
     required_token,
 )
+from perceiver_jax.errors import how_to_install
 
 _SPACE = "\u2581"
 """How pieces spell a space."""

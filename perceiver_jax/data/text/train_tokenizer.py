@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from perceiver_jax.command import run_command
-from perceiver_jax.data.extras import how_to_install
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.documents import open_documents
 from perceiver_jax.data.text.tokenizers import MASK_TEXT, TokenizerError
+from perceiver_jax.errors import how_to_install
 from perceiver_jax.whole_files import write_whole
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", MASK_TEXT, "[CLS]", "[SEP]")

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perceiver_jax.data.extras import how_to_install
-from perceiver_jax.errors import UserError
+from perceiver_jax.errors import UserError, how_to_install
 
 FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg")
 """FFmpeg's names; mov is also MP4, matroska also WebM."""

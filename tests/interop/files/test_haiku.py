@@ -153,7 +153,7 @@ def test_the_hostile_pickles_do_run_in_pickle_itself(tmp_path, name):
     "name, reason",
     [
         ("INST", "INST 'os system'"),
-        ("BUILD on a name", "changes a Global"),
+        ("BUILD on a name", "changes Global"),
         ("memo index", "memo entry 2147483647"),
         ("negative memo index", "memo entry -1"),
         ("odd escape in a name", "names"),

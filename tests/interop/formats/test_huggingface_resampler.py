@@ -102,7 +102,11 @@ def test_other_channels_of_the_text_model_go_before_those_of_the_resampler():
         (IDEFICS2_8B, {"perceiver_config": {"hidden_act": "relu"}}, "hidden_act='relu' of perc"),
         (IDEFICS2_8B, {"perceiver_config": 5}, "perceiver_config=5 is no group"),
         (IDEFICS2_8B, {"text_config": {"hidden_act": "gelu"}}, "'gelu' of text_config"),
-        (IDEFICS2_8B, {"text_config": {"model_type": "llama"}}, "is of a llama and does not tell"),
+        (
+            IDEFICS2_8B,
+            {"text_config": {"model_type": "llama"}},
+            "is of type llama and does not tell",
+        ),
         (IDEFICS_9B, {"use_resampler": False}, "there is no resampler in the model"),
         (IDEFICS_9B, {"perceiver_config": {"resampler_dept": 3}}, "mean 'resampler_depth'"),
         (IDEFICS_9B, {"vision_config": [1]}, "is no group of settings"),

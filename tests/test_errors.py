@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from perceiver_jax.data.extras import how_to_install
+from perceiver_jax.errors import how_to_install
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SOURCES = sorted((ROOT / "perceiver_jax").rglob("*.py"))
+SOURCES = [*(ROOT / "perceiver_jax").rglob("*.py"), *(ROOT / "interop").rglob("*.py")]
 
 
 def test_it_is_the_command_of_the_readme_with_extras():
