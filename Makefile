@@ -33,7 +33,7 @@ help:
 	@echo "make clean   remove .venv, builds and caches; runs/ stays"
 
 demo: $(DEMO)
-	@echo "training: configs/mnist5k.py, 3,000 steps, about two minutes on two CPU cores"
+	@echo "training configs/mnist5k.py: about two minutes on two CPU cores"
 	@$(BIN)/python -m perceiver_jax.train.main --config=mnist5k
 
 test: $(DEV)
@@ -62,12 +62,12 @@ $(MADE):
 	@touch $@
 
 $(DEMO): $(MADE) pyproject.toml constraints.txt
-	@echo "installing into $(VENV) what training needs, once"
+	@echo "installing into $(VENV) what training needs, once (some minutes)"
 	@$(INSTALL) -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(DOCS): $(MADE) pyproject.toml constraints.txt
-	@echo "installing into $(VENV) what the pages need, once"
+	@echo "installing into $(VENV) what the pages need, once (some minutes)"
 	@$(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@
 
@@ -75,7 +75,7 @@ $(DOCS): $(MADE) pyproject.toml constraints.txt
 # that it needs Python < 3.11 and a dozen packages; the modules that the tests compare with need
 # neither.
 $(DEV): $(MADE) pyproject.toml constraints.txt
-	@echo "installing into $(VENV) what the tests need, once"
+	@echo "installing into $(VENV) what the tests need, once (some minutes)"
 	@$(INSTALL) -c constraints.txt -e '.[dev]'
 	@$(INSTALL) --no-deps --ignore-requires-python perceiver-io==0.11.0
 	@touch $(DEMO) $(DOCS) $@

@@ -70,7 +70,9 @@ def _convert(options: argparse.Namespace) -> int:
     if options.source_format == "ours" and options.config is None:
         return _export(options)
     if options.step is not None:
-        raise UserError("--step is of a run of ours; leave it out")
+        raise UserError(
+            "--step is of a run of ours, and goes without --config; leave one of the two out"
+        )
     config = _config(options, options.source_format)
     return _write(options, import_weights(options.source_format, options.source, config=config))
 

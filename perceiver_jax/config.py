@@ -16,6 +16,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from ml_collections import config_dict
 
 from perceiver_jax.errors import UserError
@@ -52,31 +53,32 @@ def setting(default: Any = dataclasses.MISSING, doc: str = "", *, minimum: int =
     Args:
         default: as in `dataclasses.field`; left out, the field must be given.
         doc: what the field means.
-        minimum: least value of a field whose name starts with `num_`, see `check_ranges`.
+        minimum: least value of a field whose name starts with `num_`, see `check_fields`.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum})
 
 
-def check_ranges(config: Any) -> None:
-    """Raises a ValueError for a field of a dataclass that has none of the values that it takes.
+def check_fields(config: Any) -> None:
+    """Brings the fields of a frozen dataclass to their types, and refuses what is none of them.
 
-    Those are values of other types, numbers of things below their minimum, rates outside [0, 1),
-    and words that are none of a field's choices.
+    Numbers of NumPy become Python's, lists become tuples, whole numbers real ones where these are
+    wanted. Fields of types that no config file can hold are left alone.
+
+    Raises:
+        ValueError: a value of another type, a number of things below its minimum, a rate outside
+            [0, 1), or a word that is none of the field's choices.
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if typing.get_origin(hints[field.name]) is Literal:
-            choices = typing.get_args(hints[field.name])
+        hint, value = hints[field.name], getattr(config, field.name)
+        if typing.get_origin(hint) is Literal:
+            choices = typing.get_args(hint)
             if value not in choices:
                 listed = ", ".join(repr(choice) for choice in choices)
                 raise ValueError(f"{field.name}={value!r} is none of {listed}")
-        elif not _fits(hints[field.name], value):
-            takes = describe_type(hints[field.name])
-            given = f" is of type {type(value).__name__}"
-            if not dataclasses.is_dataclass(value):
-                given = f"={value!r} is not valid"
-            raise ValueError(f"{field.name}{given}; it takes {takes}")
+        elif _is_plain(hint):
+            value = _settled(hint, value, field.name)
+            object.__setattr__(config, field.name, value)
         if field.name.endswith("dropout") and value is not None and not 0.0 <= value < 1.0:
             raise ValueError(f"{field.name}={value} is not a rate in [0, 1)")
         if field.name.startswith("num_") and value is not None:
@@ -221,17 +223,38 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
 
 
-def _fits(hint: Any, value: Any) -> bool:
-    """Whether a field of this type holds such a value as it is."""
-    options = _options(hint)
+def _is_plain(hint: Any) -> bool:
+    """Whether config files can hold values of this type."""
+    return all(
+        option in (type(None), bool, int, float, str)
+        or typing.get_origin(option) in (Literal, tuple)
+        or _choices(option)
+        for option in _options(hint)
+    )
+
+
+def _settled(hint: Any, value: Any, name: str) -> Any:
+    """A value as a field of this type holds it, or a ValueError."""
     if _choices(hint):
-        kinds = tuple(option for option in options if isinstance(option, type))
-        return isinstance(value, kinds)
+        kinds = tuple(option for option in _options(hint) if isinstance(option, type))
+        if isinstance(value, kinds):
+            return value
+        raise ValueError(f"{name} is {with_article(type(value))}; it takes {describe_type(hint)}")
     try:
-        converted = _convert(hint, value, "")
+        converted = _convert(hint, _without_numpy(value), name)
+        if isinstance(converted, bool) and isinstance(value, str):
+            raise ConfigError("texts are of command lines")
     except ConfigError:
-        return False
-    return isinstance(converted, bool) == isinstance(value, bool)
+        takes = describe_type(hint)
+        raise ValueError(f"{name}={value!r} is not valid; it takes {takes}") from None
+    return converted
+
+
+def _without_numpy(value: Any) -> Any:
+    """Numbers of NumPy as Python's, also those in lists and tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_without_numpy, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _convert_part(classes: list[Any], value: Any, where: str, *, is_open: bool) -> Any:
@@ -307,6 +330,12 @@ def describe_type(hint: Any) -> str:
         else:
             words.append(option.__name__)
     return " or ".join(words)
+
+
+def with_article(kind: type) -> str:
+    """The name of a type as a sentence takes it: "an ImageEncoderConfig"."""
+    name = kind.__name__
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
 
 
 if __name__ == "__main__":

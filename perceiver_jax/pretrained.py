@@ -32,7 +32,7 @@ def open_source(source: str, step: int | Literal["best"] | None = None) -> Relea
     scheme, _, rest = source.partition(":")
     if rest and not Path(source).exists():
         if step is not None:
-            raise UserError(f"--step is of a run, and {source} is none; leave it out")
+            raise UserError(f"step={step} is of a run, and {source} is none; leave it out")
         from interop import import_weights
 
         return import_weights(scheme, rest)

@@ -51,9 +51,9 @@ def test_a_run_is_used_at_the_step_that_is_asked_for(workdir, tmp_path, capsys):
 
 def test_a_step_is_of_a_run_alone(workdir, tmp_path, capsys):
     release(load_checkpoint(workdir)).save(tmp_path / "release")
-    with pytest.raises(UserError, match="--step is of a run"):
+    with pytest.raises(UserError, match="step=best is of a run"):
         open_source(f"ours:{tmp_path / 'release'}", "best")
     for command in (["export", "ours"], ["import", "krasserm"]):
         arguments = [*command, str(tmp_path / "release"), str(tmp_path / "out"), "--step=best"]
         assert interop_main(arguments) == 1
-        assert "--step is of a run" in capsys.readouterr().err
+        assert "is of a run" in capsys.readouterr().err

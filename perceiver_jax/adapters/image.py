@@ -17,7 +17,7 @@ from flax import nnx
 
 from perceiver_jax.adapters.conv_stem import ConvPadding, ConvStem, stem_grid
 from perceiver_jax.config import check_size
-from perceiver_jax.core.known_values import known
+from perceiver_jax.core.known_values import frames_to_caller, known
 from perceiver_jax.core.linear import ComputeDtype, InitConfig, linear
 from perceiver_jax.core.position import ChannelOrder, fourier_axes, num_fourier_channels
 from perceiver_jax.core.tokens import Tokens
@@ -323,6 +323,6 @@ def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
         warnings.warn(
             f"images from {values.min():g} to {values.max():g} are hardly normalised; bring them "
             "to [-1, 1], or to what the model was trained on",
-            stacklevel=3,
+            stacklevel=frames_to_caller(),
         )
     return images

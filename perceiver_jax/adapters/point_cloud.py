@@ -14,6 +14,7 @@ from flax import nnx
 from perceiver_jax.adapters.base import ModalityConfig
 from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
+from perceiver_jax.core.arguments import as_mask, check_mask
 from perceiver_jax.core.known_values import warn_outside
 from perceiver_jax.core.position import num_fourier_channels
 from perceiver_jax.core.real_positions import fourier_features_at
@@ -91,11 +92,8 @@ class PointCloudInputAdapter(nnx.Module):
         Warns of coordinates beyond [-1, 1], where they are known (outside of `jax.jit`).
         """
         inputs = self._check(jnp.asarray(inputs))
-        if input_mask is not None and input_mask.shape != inputs.shape[:2]:
-            raise ValueError(
-                f"input_mask of shape {tuple(input_mask.shape)} does not fit the clouds; it takes "
-                f"{inputs.shape[:2]}, one bool per point"
-            )
+        input_mask = as_mask(input_mask)
+        check_mask(input_mask, inputs.shape[:2])
         remedy = "centre and scale the clouds as those of training were"
         warn_outside(inputs[..., :3], -1.0, 1.0, "coordinates", remedy, input_mask)
         features = fourier_features_at(

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from perceiver_jax.adapters.text import checked_ids
-from perceiver_jax.core.known_values import check_indices, rows
+from perceiver_jax.adapters.text import checked_ids, ids_of_vocabulary
+from perceiver_jax.core.known_values import check_indices, rows, within
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.position import fourier_features, linear_positions, sinusoidal_features
 from perceiver_jax.typing import Array
@@ -67,11 +67,16 @@ class SequenceEmbedding(nnx.Module):
                 ]
             )
 
-    def embed(self, ids: Array, positions: Array) -> Array:
+    def embed(self, ids: Array, positions: Array, mask: Array | None = None) -> Array:
         """[B, M] ids at positions [B or 1, M, L] → [B, M, C].
 
-        What is outside of its table is NaN.
+        What is outside of its table is NaN, but for ids of padding, where a mask [B or 1, M] is
+        False: these may be anything.
+
+        Raises:
+            ValueError: other ids are known to be outside of the vocabulary.
         """
+        ids = ids_of_vocabulary(ids, self.vocab_size, mask)
         content = rows(self.token_embedding[...], ids)
         if not self.abs_pos_emb:
             return content
@@ -81,16 +86,19 @@ class SequenceEmbedding(nnx.Module):
         return content
 
     def checked(self, inputs: Array) -> Array:
-        """The inputs as ids [B, M], if the model takes them.
+        """The inputs as ids [B, M], if the model takes so many.
 
         Raises:
-            ValueError: they are no integers of shape [B, M], more than the model takes, or known to
-                be outside of its vocabulary.
+            ValueError: they are no integers of shape [B, M], or more than the model takes.
         """
-        return checked_ids(inputs, self.max_seq_len, self.vocab_size)
+        return checked_ids(inputs, self.max_seq_len)
 
-    def checked_positions(self, positions: Array, batch: int, num_tokens: int) -> Array:
+    def checked_positions(
+        self, positions: Array, batch: int, num_tokens: int, mask: Array | None = None
+    ) -> Array:
         """Positions as [B or 1, M, L], if they go with so many rows of tokens.
+
+        Those of padding, where a mask [B or 1, M] is False, may be anything.
 
         Raises:
             ValueError: they have another shape, or where tables are indexed are no integers, or
@@ -111,9 +119,15 @@ class SequenceEmbedding(nnx.Module):
                 f"positions of type {positions.dtype} cannot choose rows of a table; give integers"
             )
         if self.abs_pos_emb:
+            columns = []
             for i, table in enumerate(self.position_embedding):
                 remedy = f"the model's table {i} has a row for each position that it knows"
-                check_indices(positions[:, :, i], len(table[...]), "positions", remedy)
+                size, at = len(table[...]), positions[:, :, i]
+                if mask is not None:
+                    at = jnp.broadcast_to(at, jnp.broadcast_shapes(at.shape, mask.shape))
+                check_indices(at, size, "positions", remedy, mask)
+                columns.append(within(at, size, mask))
+            return jnp.stack(columns, axis=-1)
         return positions
 
     def check_counted(self) -> None:

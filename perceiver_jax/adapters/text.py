@@ -11,7 +11,8 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from perceiver_jax.core.known_values import check_indices, rows
+from perceiver_jax.core.arguments import as_mask, check_mask
+from perceiver_jax.core.known_values import check_indices, rows, within
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array, Key
@@ -57,20 +58,22 @@ class TokenInputAdapter(nnx.Module):
 
         Raises:
             ValueError: the ids are no integers of shape [B, M], more than the model takes, or
-                outside of the vocabulary; under `jax.jit`, where that is not known, such tokens are
-                NaN, and so is what the model predicts from them.
+                outside of the vocabulary where the mask is not False; under `jax.jit`, where that
+                is not known, such tokens are NaN, and so is what the model predicts from them.
         """
-        ids = checked_ids(inputs, self.max_seq_len, self.vocab_size)
+        input_mask = as_mask(input_mask)
+        ids = checked_ids(inputs, self.max_seq_len)
+        check_mask(input_mask, ids.shape)
+        ids = ids_of_vocabulary(ids, self.vocab_size, input_mask)
         places = self.position_embedding[...][None, : ids.shape[1]]
         return Tokens(content=rows(self.token_embedding[...], ids) + places, mask=input_mask)
 
 
-def checked_ids(inputs: Array, max_seq_len: int, vocab_size: int) -> Array:
+def checked_ids(inputs: Array, max_seq_len: int) -> Array:
     """The inputs as ids [B, M], if a model of so many tokens takes them.
 
     Raises:
-        ValueError: they are no integers of shape [B, M], more than the model takes, or known to be
-            outside of its vocabulary.
+        ValueError: they are no integers of shape [B, M], or more than the model takes.
     """
     if isinstance(inputs, str):
         raise ValueError(
@@ -88,9 +91,18 @@ def checked_ids(inputs: Array, max_seq_len: int, vocab_size: int) -> Array:
             f"{ids.shape[1]:,} tokens are more than this model takes, which is max_seq_len="
             f"{max_seq_len:,}; cut the text, or divide it into windows"
         )
-    remedy = f"the model's vocab_size is {vocab_size}; encode with its tokenizer, padding included"
-    check_indices(ids, vocab_size, "token ids", remedy)
     return ids
+
+
+def ids_of_vocabulary(ids: Array, vocab_size: int, mask: Array | None) -> Array:
+    """The ids, of which those of padding may be anything: there, others than 0 to V - 1 become 0.
+
+    Raises:
+        ValueError: others are known to be outside of the vocabulary.
+    """
+    remedy = f"the model's vocab_size is {vocab_size}; encode with its tokenizer, or mask padding"
+    check_indices(ids, vocab_size, "token ids", remedy, mask)
+    return within(ids, vocab_size, mask)
 
 
 class _TokenQueries(nnx.Module):

@@ -15,6 +15,7 @@ from flax import nnx
 from perceiver_jax.adapters.base import ModalityConfig
 from perceiver_jax.adapters.input_arrays import FreeSize, InputArray, InputArrays, mask_of
 from perceiver_jax.config import setting
+from perceiver_jax.core.arguments import as_mask, check_mask
 from perceiver_jax.core.known_values import warn_outside
 from perceiver_jax.core.real_positions import fourier_features_at
 from perceiver_jax.core.tokens import Tokens
@@ -65,7 +66,7 @@ class TimeSeriesInputAdapter(nnx.Module):
         is no NaN in the times.
 
         Raises:
-            ValueError: values or times are not there, of another shape, or no floats.
+            ValueError: values, times or mask are not there, of another shape or type.
 
         Warns of times before 0 or after `duration`, where they are known (outside of `jax.jit`).
         """
@@ -74,6 +75,8 @@ class TimeSeriesInputAdapter(nnx.Module):
         parts = [jnp.where(missing, 0.0, values)]
         if self.missing_indicators:
             parts.append(missing.astype(values.dtype))
+        input_mask = as_mask(input_mask)
+        check_mask(input_mask, times.shape)
         remedy = f"count from 0, in the unit of duration={self.duration:g} in the model's config"
         warn_outside(times, 0.0, self.duration, "times", remedy, input_mask)
         positions = times[..., None] * (2.0 / self.duration) - 1.0

@@ -8,27 +8,32 @@ from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from perceiver_jax.config import suggestion
+from perceiver_jax.core.known_values import known as known_values
 from perceiver_jax.typing import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MASK = ("input_mask", ", True where there is an element")
+_TRAINING = ("key", ": a random key means training, None inference")
+_INDICES = ("query_indices", "")
 ELSEWHERE = {
-    "attention_mask": "input_mask=, True where there is an element",
-    "mask": "input_mask=, True where there is an element",
-    "pad_mask": "input_mask=, its opposite: True where there is an element",
-    "rng": "key=",
-    "training": "key=: a random key means training, None inference",
-    "train": "key=: a random key means training, None inference",
-    "is_training": "key=: a random key means training, None inference",
-    "deterministic": "key=: a random key means training, None inference",
-    "output_attentions": "the method attention_maps",
-    "return_embeddings": "the method encode",
-    "subsampled_output_points": "query_indices=",
-    "subsampled_query": "query_indices=",
+    "attention_mask": _MASK,
+    "mask": _MASK,
+    "pad_mask": ("input_mask", ", its opposite: True where there is an element"),
+    "rng": _TRAINING,
+    "training": _TRAINING,
+    "train": _TRAINING,
+    "is_training": _TRAINING,
+    "deterministic": _TRAINING,
+    "subsampled_output_points": _INDICES,
+    "subsampled_query": _INDICES,
 }
-"""Arguments of other implementations, and what stands for them here."""
+"""Arguments of other implementations: what they are called here, and what is to be known of it."""
+METHODS = {"output_attentions": "attention_maps", "return_embeddings": "encode"}
+"""Arguments of other implementations that are methods of models here."""
 
 
 def known_arguments(*configs: type) -> Callable[[F], F]:
@@ -50,10 +55,8 @@ def known_arguments(*configs: type) -> Callable[[F], F]:
         def checked(self, *args, **arguments):
             for name in arguments:
                 if name not in known:
-                    meant = suggestion(name, known)
-                    if name in ELSEWHERE:
-                        meant = f"; here it is {ELSEWHERE[name]}"
-                    raise TypeError(f"{type(self).__name__} takes no argument '{name}'{meant}")
+                    meant = _meant(name, known)
+                    raise TypeError(f"{type(self).__name__} takes no argument '{name}'; {meant}")
             return function(self, *args, **arguments)
 
         return cast(F, checked)
@@ -61,29 +64,56 @@ def known_arguments(*configs: type) -> Callable[[F], F]:
     return decorate
 
 
+def _meant(name: str, known: list[str]) -> str:
+    """What somebody may have meant by an argument, of those that are known."""
+    if name in METHODS:
+        return f"here it is the method {METHODS[name]} of models"
+    here, meaning = ELSEWHERE.get(name, (None, ""))
+    if here in known:
+        return f"here it is {here}={meaning}"
+    return suggestion(name, known).removeprefix("; ")
+
+
 def as_mask(mask: Any, name: str = "input_mask") -> Array | None:
-    """A mask as bool: of bools, or of integers, of which all but 0 are True.
+    """A mask as bool: of bools, or of zeros and ones.
 
     Raises:
-        ValueError: it holds something else, such as numbers that are added to scores.
+        ValueError: it holds something else, such as numbers that are added to scores. Of traced
+            integers that is not known: all but 0 are True.
     """
     if mask is None:
         return None
     mask = jnp.asarray(mask)
-    if mask.dtype != bool and not jnp.issubdtype(mask.dtype, jnp.integer):
+    if mask.dtype == bool:
+        return mask
+    values, given = known_values(mask), f"is of type {mask.dtype}"
+    if jnp.issubdtype(mask.dtype, jnp.integer):
+        odd = [] if values is None else np.setdiff1d(values, [0, 1])
+        if not len(odd):
+            return mask.astype(bool)
+        given = f"has {odd[0]} in it"
+    raise ValueError(
+        f"{name} {given}; give bools, True = an element, False = padding (and no numbers that are "
+        "added to scores)"
+    )
+
+
+def check_mask(mask: Array | None, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError where a mask is not of that shape: (B, M), of the inputs."""
+    if mask is not None and mask.shape != shape:
         raise ValueError(
-            f"{name} is of type {mask.dtype}; give bools, True = an element, False = padding (and "
-            "no numbers that are added to scores)"
+            f"input_mask of shape {tuple(mask.shape)} does not fit inputs of {shape[-1]} tokens; "
+            f"it takes {shape}, one bool per token"
         )
-    return mask.astype(bool)
 
 
 def check_key(key: Any) -> None:
     """Raises a ValueError for what is no random key of JAX, and not None."""
     if key is None:
         return
-    if not (hasattr(key, "dtype") and hasattr(key, "shape")):
-        raise ValueError(f"key={key!r} is no random key; give jax.random.key(0), or None")
+    if not isinstance(key, jax.Array | np.ndarray):
+        shown = repr(key) if isinstance(key, int | float | str) else f"a {type(key).__name__}"
+        raise ValueError(f"key={shown} is no random key; give jax.random.key(0), or None")
     is_key = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not is_key and key.dtype != jnp.uint32:
         raise ValueError(
@@ -94,4 +124,5 @@ def check_key(key: Any) -> None:
 def check_rngs(rngs: Any) -> None:
     """Raises a TypeError for what gives no initial values."""
     if not callable(getattr(rngs, "params", None)):
-        raise TypeError(f"rngs={rngs!r} gives no initial values; give flax.nnx.Rngs(0)")
+        shown = repr(rngs) if isinstance(rngs, int) else type(rngs).__name__
+        raise TypeError(f"rngs={shown} gives no initial values; give flax.nnx.Rngs(0)")

@@ -10,7 +10,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -73,6 +73,15 @@ class DecoderConfig(TimeOptions):
         )
 
 
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A query adapter that sees all that is asked before it is divided into blocks."""
+
+    def check(self, queries: Array) -> None:
+        """Raises or warns of what cannot be asked; `queries` are [B or 1, O, d], as given."""
+        ...
+
+
 class PerceiverDecoder(nnx.Module):
     """Output queries cross-attend to the latents; an output adapter makes predictions of them.
 
@@ -80,8 +89,8 @@ class PerceiverDecoder(nnx.Module):
         output_adapter: gives queries and makes predictions, see `adapters.base.OutputAdapter`.
         num_latent_channels: latent channels D.
         query_adapter: makes queries [B, o, E] of what is given in their place, such as coordinates,
-            each of its own and block by block; its method `check`, where it has one, sees them all
-            before. None: queries are given as they are.
+            each of its own and block by block; it may be one that `LooksAhead`. None: queries are
+            given as they are.
         rngs: where initial values come from.
         **fields: the fields of `DecoderConfig`.
 
@@ -259,7 +268,8 @@ class PerceiverDecoder(nnx.Module):
         queries = Tokens.of(queries)
         channels = self.output_adapter.num_output_query_channels
         if self.adapts_queries:
-            getattr(self.query_adapter, "check", _as_is)(queries.dense())
+            if isinstance(self.query_adapter, LooksAhead):
+                self.query_adapter.check(queries.content)
         elif queries.num_channels != channels:
             raise ValueError(
                 f"queries of {queries.num_channels} channels do not fit this decoder; it takes "

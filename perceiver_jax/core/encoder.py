@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import check_size
-from perceiver_jax.core.arguments import as_mask, check_rngs, known_arguments
+from perceiver_jax.core.arguments import as_mask, check_mask, check_rngs, known_arguments
 from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
 from perceiver_jax.core.encoder_config import EncoderConfig, Schedule
@@ -220,12 +220,9 @@ class PerceiverEncoder(nnx.Module):
             ValueError: the mask does not fit the tokens.
         """
         shape = (len(tokens.content), tokens.num_tokens)
-        if tokens.mask is not None and tokens.mask.shape != shape:
-            raise ValueError(
-                f"input_mask of shape {tokens.mask.shape} does not fit inputs of "
-                f"{tokens.num_tokens} tokens; it takes {shape}, one bool per token"
-            )
-        mask = drop_inputs(as_mask(tokens.mask), shape, self.config.input_dropout, key)
+        given = as_mask(tokens.mask)
+        check_mask(given, shape)
+        mask = drop_inputs(given, shape, self.config.input_dropout, key)
         return dataclasses.replace(tokens, mask=mask)
 
     def _initial(self, tokens: Tokens, latents: Array | Tokens | None, key: Key | None) -> Tokens:

@@ -3,14 +3,19 @@
 - Inside, only shapes and types are known; a place that does not exist gives NaN there.
 """
 
+import inspect
 import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from perceiver_jax.typing import Array
+
+INSIDE = ("perceiver_jax", "flax", "jax")
+"""Packages that may lie between a caller and a warning."""
 
 
 def known(x: Any) -> np.ndarray | None:
@@ -20,9 +25,28 @@ def known(x: Any) -> np.ndarray | None:
     return np.asarray(x)
 
 
-def check_indices(indices: Any, size: int, what: str, remedy: str) -> None:
-    """Raises a ValueError for integers below 0 or from `size` on, where they are known."""
-    values = known(indices)
+def _that_count(x: Any, mask: Array | None) -> np.ndarray | None:
+    """The values that a mask of their first axes leaves, if all is known."""
+    values = known(x)
+    if mask is None or values is None:
+        return values
+    counts = known(mask)
+    return None if counts is None else values[np.broadcast_to(counts, values.shape[: counts.ndim])]
+
+
+def check_indices(
+    indices: Any, size: int, what: str, remedy: str, mask: Array | None = None
+) -> None:
+    """Raises a ValueError for integers below 0 or from `size` on, where they are known.
+
+    Args:
+        indices: the integers.
+        size: of what they count.
+        what: what they are.
+        remedy: what to do about it.
+        mask: bools that broadcast with them, True where they count; None: all do.
+    """
+    values = _that_count(indices, mask)
     if values is None or values.size == 0:
         return
     least, most = values.min(), values.max()
@@ -41,22 +65,34 @@ def warn_outside(
         most: likewise the largest.
         what: what the numbers are.
         remedy: what to do about it.
-        mask: bools, True where `values[mask]` count; None: all do.
+        mask: bools of their first axes, True where they count; None: all do.
     """
-    numbers, counts = known(values), known(mask)
-    if numbers is None or counts is None:
-        return
-    numbers = numbers if mask is None else numbers[counts]
-    finite = numbers[np.isfinite(numbers)]
-    if not finite.size:
+    numbers = _that_count(values, mask)
+    if numbers is None or not (finite := numbers[np.isfinite(numbers)]).size:
         return
     slack = 0.01 * (most - least)
     if finite.min() < least - slack or finite.max() > most + slack:
         warnings.warn(
             f"{what} go from {finite.min():g} to {finite.max():g}, where {least:g} to {most:g} is "
             f"expected; {remedy}",
-            stacklevel=3,
+            stacklevel=frames_to_caller(),
         )
+
+
+def frames_to_caller() -> int:
+    """The `stacklevel` of a warning that is to name the line from which the library was called."""
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in INSIDE:
+        frame, level = frame.f_back, level + 1
+    return max(level, 1)
+
+
+def within(indices: Array, size: int, mask: Array | None) -> Array:
+    """The integers, those outside of 0 to `size` - 1 as 0 where the mask, if any, is False."""
+    if mask is None:
+        return indices
+    outside = (indices < 0) | (indices >= size)
+    return jnp.where(outside & ~mask, 0, indices)
 
 
 def rows(table: Array, indices: Array) -> Array:

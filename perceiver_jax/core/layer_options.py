@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.dense import MaskedRows
 from perceiver_jax.core.linear import (
@@ -73,7 +73,7 @@ class LayerOptions:
     )
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
 
     @property
     def init(self) -> InitConfig:

@@ -341,12 +341,17 @@ class PerceiverAR(Recordable):
         else:
             count = jnp.maximum(jnp.cumsum(input_mask, axis=1) - 1, 0)
         last = count[:, -1:]
-        tables, turned = self._positions(count, last, positions, len(ids))
-        content = self.input_adapter.embed(ids, tables)
+        tables, turned = self._positions(count, last, positions, len(ids), input_mask)
+        content = self.input_adapter.embed(ids, tables, input_mask)
         return EmbeddedSequence(content=content, positions=turned, mask=input_mask)
 
     def _positions(
-        self, count: Array, last: Array, positions: Array | None, batch: int
+        self,
+        count: Array,
+        last: Array,
+        positions: Array | None,
+        batch: int,
+        mask: Array | None = None,
     ) -> tuple[Array, Array]:
         """Positions [B or 1, n, L] in tables, and those [B or 1, n] by which is turned.
 
@@ -355,10 +360,11 @@ class PerceiverAR(Recordable):
             last: [B or 1, 1] place of the last token.
             positions: those given, if any.
             batch: rows of tokens.
+            mask: [B or 1, n] bool, False where positions are of padding.
         """
         if positions is not None:
             given = self.input_adapter.checked_positions(
-                jnp.asarray(positions), batch, count.shape[1]
+                jnp.asarray(positions), batch, count.shape[1], mask
             )
             return given, given[:, :, 0]
         self.input_adapter.check_counted()

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.core.attention_config import AttentionConfig
 from perceiver_jax.core.layer_options import LayerOptions
 from perceiver_jax.core.position import RotaryFrequencies, RotaryPairs
@@ -130,7 +130,7 @@ class PerceiverARConfig(LayerOptions):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "remat", named(self.remat))
-        check_ranges(self)
+        check_fields(self)
         self._check_sizes()
         self._check_layers()
         self._check_rotary()

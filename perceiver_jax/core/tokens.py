@@ -132,7 +132,8 @@ class Tokens:
             indices: [b, o] row-major indices of elements, where b or B may be 1.
 
         Returns:
-            Tokens of o elements with the channels of the dense ones, and their mask.
+            Tokens of o elements with the channels of the dense ones, and their mask. Elements that
+            do not exist, below 0 or beyond the last, are NaN.
         """
         others = (x for x in (self.mask, self.times, self.segments) if x is not None)
         batch = max(len(x) for x in (indices, self.content, *others))
@@ -150,8 +151,9 @@ class Tokens:
                 jnp.broadcast_to(x, (batch, self.num_tokens)), indices, axis=1
             )
 
+        inside = (indices >= 0) & (indices < self.num_tokens)
         return Tokens(
-            content=jnp.concatenate(parts, axis=-1),
+            content=jnp.where(inside[:, :, None], jnp.concatenate(parts, axis=-1), jnp.nan),
             mask=taken(self.mask),
             times=taken(self.times),
             segments=taken(self.segments),

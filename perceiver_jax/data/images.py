@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from perceiver_jax.card import ImagePreprocessing
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import pipeline, sources
 from perceiver_jax.data.mixing import Mixing, mix, mixed_target, way_of
 from perceiver_jax.data.pipeline import Example, Shard
@@ -88,7 +88,7 @@ class ImageDataConfig:
     synthetic_classes: int = setting(10, "classes of 'synthetic' images")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         if min(self.batch_size, self.eval_batch_size) < 1:
             raise ValueError(
                 f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "

@@ -18,7 +18,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from perceiver_jax.config import OpenChoice, check_ranges, setting
+from perceiver_jax.config import OpenChoice, check_fields, setting
 from perceiver_jax.data import pipeline
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.prepared_examples import check_alike, check_views
@@ -39,7 +39,7 @@ class LabelledDataConfig(OpenChoice, abc.ABC):
     eval_batch_size: int = setting(64, "held-out examples per step, over all devices")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         for name in ("batch_size", "eval_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
@@ -116,7 +116,7 @@ class Examples:
     def __init__(self, config: LabelledDataConfig, split: str):
         self._config, self._split = config, split
         self._source = open_split(config, split)
-        self._first: dict[str, tuple[int, Example]] = {}
+        self._first: tuple[int, Example] | None = None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -141,7 +141,9 @@ class Examples:
 
     def _together(self, index: int, views: Sequence[Example]) -> Example:
         check_views(views, len(self._source.class_names))
-        number, first = self._first.setdefault("example", (index, views[0]))
+        if self._first is None:  # of several threads any may win: all examples have to be alike
+            self._first = index, views[0]
+        number, first = self._first
         check_alike(views[0], first, f"example {number}")
         return _together(views)
 

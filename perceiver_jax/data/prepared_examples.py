@@ -52,6 +52,8 @@ def _check_example(example: Any, num_classes: int) -> None:
             f"prepare returned {_shown(example)}; expected a dict with 'inputs', an array or a "
             "dict of arrays, and 'label'"
         )
+    if example.get("input_mask", True) is None:
+        raise DatasetError("'input_mask' is None; leave it out where nothing is padded")
     for path, array in _arrays(example):
         if path != "label" and array.dtype.kind in "OSU":
             raise DatasetError(
@@ -59,7 +61,7 @@ def _check_example(example: Any, num_classes: int) -> None:
                 "prepare, all rows of one length"
             )
     mask = np.asarray(example.get("input_mask", True))
-    if mask.dtype != bool:
+    if mask.dtype != bool and not (mask.dtype.kind in "iu" and np.isin(mask, (0, 1)).all()):
         raise DatasetError(
             f"'input_mask' is {_shown(mask)}; expected bools, True where there is an element: "
             "add .astype(bool)"
@@ -86,7 +88,17 @@ def _arrays(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             if isinstance(value, Mapping):
                 yield from _arrays(value, f"{path}/")
             else:
-                yield path, np.asarray(value)
+                yield path, _array(value, path)
+
+
+def _array(value: Any, path: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DatasetError(
+            f"'{path}' is {_shown(value)} of rows of different lengths; make an array in prepare: "
+            "pad the rows, and say in 'input_mask' what is real"
+        ) from error
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,7 @@ from flax import nnx
 
 from perceiver_jax.adapters import ClassificationOutputAdapter
 from perceiver_jax.adapters.classification import Queries
-from perceiver_jax.config import check_ranges, part, setting
+from perceiver_jax.config import check_fields, part, setting
 from perceiver_jax.core import DecoderConfig, MeanPoolHead, PerceiverDecoder
 from perceiver_jax.core.linear import InitConfig, InitMethod
 
@@ -36,7 +36,7 @@ class MeanPoolDecoderConfig:
     init_scale: float | None = setting(None, "scale of the recipe, as in the encoder")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
 
 
 def classification_decoder(

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from perceiver_jax.adapters import ModalityConfig
-from perceiver_jax.config import ConfigError, check_ranges, setting
+from perceiver_jax.config import ConfigError, check_fields, setting, with_article
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.classification_decoder import (
     ClassificationDecoderConfig,
@@ -51,7 +51,7 @@ class PerceiverConfig:
     num_latent_channels: int = setting(doc="latent channels D")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
 
 
 def half_of(config: Any, half: str) -> Any:
@@ -64,9 +64,3 @@ def check_half(half: Any, wanted: type[T], model: str) -> T:
     if not isinstance(half, wanted):
         raise ConfigError(f"{model} takes {with_article(wanted)}, not {with_article(type(half))}")
     return half
-
-
-def with_article(kind: type) -> str:
-    """The name of a type as a sentence takes it: "an ImageEncoderConfig"."""
-    name = kind.__name__
-    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

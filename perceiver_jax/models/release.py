@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -82,8 +83,8 @@ class Release:
 
         Raises:
             UserError: the path is that of a file; or something would be lost: the folder holds
-                other things and no release, or one whose card was edited, or a file of one of its
-                names that is not its own.
+                other things and no release, or one of which files were edited, or a file of one of
+                the new names that is not of it.
         """
         from safetensors.numpy import save_file
 
@@ -92,17 +93,18 @@ class Release:
         earlier = _earlier(folder, names)
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {path: np.array(array, order="C") for path, array in self.arrays.items()}
-        description = {
+        description: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "model": choice_to_dict(self.config),
             "card": to_dict(self.card),
         }
         new = {name: folder / f".{name}.{os.getpid()}" for name in names}
         try:
-            save_file(arrays, new[WEIGHTS], MARK)
             new[README].write_text(readme(self), encoding="utf-8")
             for name, content in self.files.items():
                 new[name].write_bytes(content)
+            description["files"] = {name: _digest(new[name]) for name in (README, *self.files)}
+            save_file(arrays, new[WEIGHTS], MARK)
             new[CONFIG].write_text(json.dumps(description, indent=2))
             (folder / CONFIG).unlink(missing_ok=True)
             for name in earlier - new.keys():
@@ -164,23 +166,12 @@ def read(folder: str | os.PathLike[str]) -> Release:
     Raises:
         UserError: it is none, or damaged, or of another version, or has NaN or infinite values.
     """
+    from perceiver_jax.models import AnyModelConfig
+
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no release of a model: it has no {name}")
-    config, card = _described(folder)
-    return Release(
-        config=config,
-        arrays=_tensors(folder / WEIGHTS),
-        card=card,
-        files=tokenizer_files(folder, card),
-    )
-
-
-def _described(folder: Path) -> tuple[Any, ModelCard]:
-    """The config and the card of a release, without its weights."""
-    from perceiver_jax.models import AnyModelConfig
-
     try:
         description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         version = description["format_version"]
@@ -198,14 +189,19 @@ def _described(folder: Path) -> tuple[Any, ModelCard]:
             f"{folder / CONFIG} does not describe a release ({error!r}); it needs the fields "
             "format_version, model and card"
         ) from error
-    return config, card
+    return Release(
+        config=config,
+        arrays=_tensors(folder / WEIGHTS),
+        card=card,
+        files=tokenizer_files(folder, card),
+    )
 
 
 def _earlier(folder: Path, names: Collection[str]) -> set[str]:
     """Files of the release that lies in a folder; none where it is empty, or not there.
 
     Raises:
-        UserError: files of these names, or all that is there, are not of a release.
+        UserError: files of these names, or all that is there, are not as a release was written.
     """
     if not folder.exists():
         return set()
@@ -221,17 +217,15 @@ def _earlier(folder: Path, names: Collection[str]) -> set[str]:
                 "such as one in it"
             )
         return set()
-    own = {WEIGHTS, README}
-    if CONFIG in there:
-        config, card = _described(folder)
-        own |= {CONFIG, *tokenizer_files(folder, card)}
-        card_text = readme(Release(config=config, arrays={}, card=card))
-        if README in there and (folder / README).read_text(encoding="utf-8") != card_text:
-            own.remove(README)
-    if lost := sorted(there.intersection(names) - own):
+    digests = _recorded(folder / CONFIG)
+    if digests is None:
+        return there.intersection(names)
+    own = {WEIGHTS, CONFIG, *digests}
+    edited = {n for n in digests if n in there and _digest(folder / n) != digests[n]}
+    if lost := edited | (there.intersection(names) - own):
         raise UserError(
-            f"{', '.join(lost)} in {folder} would be lost: not as the release there was written; "
-            "move it to another place, or name another folder"
+            f"{', '.join(sorted(lost))} in {folder} would be lost: not as the release there was "
+            "written; move it to another place, or name another folder"
         )
     return own & there
 
@@ -245,6 +239,22 @@ def _is_marked(weights: Path) -> bool:
             return file.metadata() == MARK
     except (SafetensorError, OSError):
         return False
+
+
+def _recorded(config: Path) -> dict[str, str] | None:
+    """Digests of the files of a release.
+
+    None where there are none: it was written before they were recorded, or not to its end, so that
+    any file may be of either release.
+    """
+    try:
+        return dict(json.loads(config.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def readme(released: Release) -> str:

@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import setting, to_dict
+from perceiver_jax.config import setting, to_dict, with_article
 from perceiver_jax.data.text.tokenizers import ByteTokenizer, tokenizer_from_files
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, PerceiverConfig
-from perceiver_jax.models.perceiver_config import with_article
 from perceiver_jax.models.release import Release
 from perceiver_jax.params import Skeleton
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from perceiver_jax.config import check_ranges, check_regex, setting
+from perceiver_jax.config import check_fields, check_regex, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.typing import Batch
 
@@ -67,7 +67,7 @@ class ParallelConfig:
     min_fsdp_mib: float = setting(1.0, "parameters smaller than this stay whole, in MiB")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         for name in ("fsdp", "tensor"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")

@@ -33,9 +33,24 @@ def test_what_is_outside_of_its_table_is_nan_under_jit():
     np.testing.assert_array_equal(np.isnan(content).all(-1), [[False, True, True]])
 
 
-def test_ids_outside_of_the_vocabulary_are_refused():
+def test_ids_outside_of_the_vocabulary_are_refused_but_for_padding():
+    ids = np.array([[0, 5]])
     with pytest.raises(ValueError, match="token ids from 0 to 5 are not all in 0 to 4"):
-        embedding().checked(np.array([[0, 5]]))
+        embedding().embed(ids, np.zeros((1, 2, 1), int))
+    mask = np.array([[True, False]])
+    places = np.zeros((1, 2, 1), int)
+    padded = embedding().embed(ids, places, mask)
+    np.testing.assert_array_equal(padded, embedding().embed(np.zeros((1, 2), int), places))
+
+
+def test_positions_of_padding_may_be_anything():
+    mask = np.array([[False, True, True]])
+    got = embedding().checked_positions(jnp.array([[-1, 0, 1]]), 1, 3, mask)
+    np.testing.assert_array_equal(got[:, :, 0], [[0, 0, 1]])
+    rows = embedding().checked_positions(jnp.array([[-1, 0, 1]]), 2, 3, np.repeat(mask, 2, 0))
+    assert rows.shape == (2, 3, 1)
+    with pytest.raises(ValueError, match="positions from -1 to 1 are not all in 0 to 5"):
+        embedding().checked_positions(jnp.array([[-1, 0, 1]]), 1, 3, ~mask | mask)
 
 
 def test_without_tables_positions_do_not_matter():

@@ -50,6 +50,18 @@ def test_what_are_no_ids_is_refused(ids, message):
         input_adapter()(ids)
 
 
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit])
+def test_padding_may_be_any_id(call):
+    adapter = input_adapter()
+    ids, mask = np.array([[3, -1], [2, 9]]), np.array([[True, False]] * 2)
+    content = call(lambda ids, mask: adapter(ids, mask).dense())(ids, mask)
+    np.testing.assert_array_equal(content, adapter(np.array([[3, 0], [2, 0]])).dense())
+    known = call(lambda ids, mask: adapter(ids, mask).dense())(np.array([[3, 4]]), mask[:1])
+    np.testing.assert_array_equal(known, adapter(np.array([[3, 4]])).dense())
+    with pytest.raises(ValueError, match="ids from -1 to 9"):
+        adapter(ids, ~mask)
+
+
 def test_under_jit_the_token_of_an_unknown_id_is_nan():
     adapter = input_adapter()
     content = np.asarray(jax.jit(lambda ids: adapter(ids).dense())(np.array([[6, 7, -1]])))

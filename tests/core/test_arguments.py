@@ -80,7 +80,18 @@ def test_also_the_methods_say_so(model):
             method(IMAGES, mask=None)
 
 
-@pytest.mark.parametrize("key", [0, 1.5, "0", np.zeros(2, np.float32)])
+def test_names_are_translated_to_arguments_that_there_are(model, asked_model):
+    with pytest.raises(TypeError, match="'deterministic'; it has inputs, input_mask"):
+        model.encode(IMAGES, deterministic=True)
+    with pytest.raises(TypeError, match="'mask'; did you mean 'query_mask'"):
+        asked_model.decoder(model.encode(IMAGES), np.zeros((4, 8)), mask=None)
+    with pytest.raises(
+        TypeError, match="'output_attentions'; here it is the method attention_maps"
+    ):
+        model(IMAGES, output_attentions=True)
+
+
+@pytest.mark.parametrize("key", [0, 1.5, "0", np.zeros(2, np.float32), nnx.Rngs(0)])
 def test_what_is_no_random_key_is_refused(model, key):
     with pytest.raises(ValueError, match=r"no random key; give jax.random.key\(0\), or None"):
         model(IMAGES, key=key)
@@ -114,7 +125,7 @@ def test_masks_are_bools_or_integers_of_any_kind_of_array(model, asked_model):
     some = np.arange(32).reshape(2, 16) % 3 > 0
     images = jax.random.normal(jax.random.key(1), IMAGES.shape)
     expected = model(images, some)
-    for mask in (some.tolist(), some.astype(int), jnp.asarray(some), some * 7):
+    for mask in (some.tolist(), some.astype(int), jnp.asarray(some), some.astype(np.uint8)):
         np.testing.assert_array_equal(model(images, mask), expected)
         np.testing.assert_array_equal(model.encode(images, mask), model.encode(images, some))
     queries = jax.random.normal(jax.random.key(2), (4, 8))
@@ -133,10 +144,20 @@ def test_numbers_that_are_added_to_scores_are_no_mask(model):
     assert as_mask(None) is None
 
 
-def test_any_integer_but_0_is_true():
-    mask = as_mask([[2, 0, -1]])
+def test_zeros_and_ones_become_bools_and_other_integers_are_refused():
+    mask = as_mask([[1, 0]])
     assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, [[True, False, True]])
+    np.testing.assert_array_equal(mask, [[True, False]])
+    with pytest.raises(ValueError, match="input_mask has -10000 in it; give bools"):
+        as_mask([[0, 1, -10000]])
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((2, 15), bool), np.ones(16, bool), np.ones((2, 4, 4), bool)]
+)
+def test_a_mask_of_another_shape_is_refused(model, mask):
+    with pytest.raises(ValueError, match=r"does not fit inputs of 16 tokens; it takes \(2, 16\)"):
+        model(IMAGES, mask)
 
 
 def test_lists_are_arrays(model, asked_model):
@@ -182,5 +203,5 @@ def test_under_jit_an_index_beyond_the_last_gives_nan(asked_model):
     def answers(indices):
         return asked_model(IMAGES, queries=np.ones((4, 8)), query_indices=indices)
 
-    some = np.asarray(answers(np.array([[3, 4]])))
-    assert np.isfinite(some[:, 0]).all() and np.isnan(some[:, 1]).all()
+    some = np.asarray(answers(np.array([[3, 4, -1, 10**7]])))
+    assert np.isfinite(some[:, 0]).all() and np.isnan(some[:, 1:]).all()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_jax.core.known_values import check_indices, known, rows, warn_outside
+from perceiver_jax.core.known_values import check_indices, known, rows, warn_outside, within
 
 REMEDY = "mend it"
 
@@ -22,6 +22,22 @@ def test_indices_within_are_let_pass():
     check_indices(np.array([[0, 2]]), 3, "ids", REMEDY)
     check_indices(np.zeros((2, 0), int), 3, "ids", REMEDY)
     jax.jit(lambda x: check_indices(x, 3, "ids", REMEDY))(np.array([9]))
+
+
+def test_indices_of_padding_may_be_anything():
+    mask = np.array([[True, False]])
+    check_indices(np.array([[2, -1]]), 3, "ids", REMEDY, mask)
+    check_indices(np.array([[2, -1], [0, 9]]), 3, "ids", REMEDY, mask)
+    with pytest.raises(ValueError, match="ids from 2 to 5"):
+        check_indices(np.array([[2, -1], [5, 9]]), 3, "ids", REMEDY, mask)
+    padded = jax.jit(lambda x, m: within(x, 3, m))(np.array([[7, -1], [1, 2]]), mask)
+    np.testing.assert_array_equal(padded, [[7, 0], [1, 2]])
+
+
+def test_a_warning_names_the_line_that_called():
+    with pytest.warns(UserWarning, match="places go from") as told:
+        warn_outside(np.array([5.0]), -1.0, 1.0, "places", REMEDY)
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize("indices", [[0, 3], [-1, 2]])

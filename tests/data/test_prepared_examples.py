@@ -49,11 +49,21 @@ def test_another_label_is_an_error_that_says_what_one_is(label, shown):
         (GOOD | {"inputs": {"a": {"b": "x"}}}, "'inputs/a/b' is .*; a model takes numbers"),
         (GOOD | {"inputs": [None, 1]}, "'inputs' is .* type object; a model takes numbers"),
         (GOOD | {"input_mask": np.ones(2)}, r"'input_mask' is .* float64; .* \.astype\(bool\)"),
+        (GOOD | {"input_mask": np.array([2, 0])}, r"'input_mask' is .* int64; .* \.astype\(bool\)"),
+        (GOOD | {"input_mask": None}, "'input_mask' is None; leave it out where nothing is padded"),
+        (
+            GOOD | {"inputs": [np.zeros(2), np.zeros(3)]},
+            r"'inputs' is .* \(list\) of rows of different lengths; make an array in prepare",
+        ),
     ],
 )
 def test_another_example_is_an_error_that_says_what_one_has(example, message):
     with pytest.raises(DatasetError, match=message):
         check_views([example], 3)
+
+
+def test_a_mask_of_zeros_and_ones_is_one():
+    check_views([GOOD | {"input_mask": np.array([1, 0])}], 3)
 
 
 @pytest.mark.parametrize("views", [GOOD, [], None, (x for x in [GOOD])])

@@ -55,7 +55,7 @@ def test_mistakes_are_answered_in_a_sentence(random_release, tmp_path, capsys):
     for arguments, said in (
         ([str(tmp_path / "nowhere"), out], "there is no workdir"),
         ([source], "name a folder with --out"),
-        ([source, out, "--step=best"], "--step is of a run"),
+        ([source, out, "--step=best"], "step=best is of a run"),
         ([source, out, "--size=tokens=3"], "--size tokens: the model leaves no size"),
         ([source, f"--out={tmp_path / 'release'}"], "in it and is no artifact"),
     ):

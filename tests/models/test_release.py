@@ -139,6 +139,27 @@ def test_a_folder_with_other_things_is_left_alone(model, tmp_path, name):
     assert contents(tmp_path) == {name: b"mine"}
 
 
+def test_a_release_from_before_digests_were_recorded_is_replaced(folder, model):
+    description = json.loads((folder / "config.json").read_text())
+    del description["files"]
+    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "README.md").write_text("as another version wrote it")
+    model.save_pretrained(folder, origin="new")
+    assert "new" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("config", ["{", '{"files": 3}', '{"format_version": 99}'])
+def test_a_release_with_a_damaged_config_is_replaced(folder, model, config):
+    (folder / "config.json").write_text(config)
+    model.save_pretrained(folder, origin="new")
+    assert release.read(folder).card.origin == "new"
+
+
+def test_the_same_release_is_the_same_bytes(folder, model, tmp_path):
+    model.save_pretrained(tmp_path / "again", **CARD)
+    assert contents(tmp_path / "again") == contents(folder)
+
+
 def test_weights_of_another_library_are_left_alone(model, tmp_path):
     save_file({"x": np.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
     before = contents(tmp_path)

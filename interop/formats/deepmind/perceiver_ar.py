@@ -14,10 +14,9 @@ from interop.formats.deepmind.encoders import refuse
 from interop.formats.deepmind.layers import cross_layer, linear, norm, nth, self_layer
 from interop.formats.settings import check_settings, common_requirements
 from interop.rows import Row, row, table
-from perceiver_jax.config import ConfigError
+from perceiver_jax.config import ConfigError, with_article
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, CausalSequenceModel
-from perceiver_jax.models.perceiver_config import with_article
 
 WHOSE = "DeepMind's Perceiver AR"
 OURS = "perceiver_jax.models.CausalSequenceModel"

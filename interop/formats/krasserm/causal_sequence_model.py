@@ -13,10 +13,9 @@ from interop.formats.krasserm import layers
 from interop.formats.settings import check_settings, common_requirements
 from interop.formats.torch_layers import norm
 from interop.rows import Arrays, Row, ignore, row, table
-from perceiver_jax.config import ConfigError, from_dict, suggestion
+from perceiver_jax.config import ConfigError, from_dict, suggestion, with_article
 from perceiver_jax.core.position import rotary_frequencies
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, CausalSequenceModel
-from perceiver_jax.models.perceiver_config import with_article
 
 WHOSE = "krasserm's CausalSequenceModel"
 MODELS = (CausalSequenceModel,)

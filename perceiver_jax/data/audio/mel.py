@@ -13,7 +13,7 @@ import functools
 
 import numpy as np
 
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class MelConfig:
     max_frequency_mask: int = setting(16, "widest of those runs, in bands; each is 0 to so wide")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         for name in ("hop_length", "window_length", "max_time_mask", "max_frequency_mask"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")

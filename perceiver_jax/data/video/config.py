@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class VideoDataConfig:
     random_flip: bool = setting(True, "whether training mirrors half of the clips")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         if min(self.batch_size, self.eval_batch_size) < 1:
             raise ValueError(
                 f"batch_size={self.batch_size} and eval_batch_size={self.eval_batch_size} must be "

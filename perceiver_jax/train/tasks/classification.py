@@ -16,7 +16,7 @@ import numpy as np
 from perceiver_jax import models
 from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import LabelledDataConfig, Shard
 from perceiver_jax.data.labelled import Examples, labelled_batches, open_split
 from perceiver_jax.errors import UserError
@@ -44,7 +44,7 @@ class Classification:
     num_shown: int = setting(12, "held-out examples in the picture and table of predictions")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={self.label_smoothing} is not in [0, 1)")
 

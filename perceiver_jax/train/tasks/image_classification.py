@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import ImageDataConfig, Shard, Source, image_batches
 from perceiver_jax.data.images import open_split
 from perceiver_jax.data.preprocessing import denormalize
@@ -39,7 +39,7 @@ class ImageClassification:
     num_shown: int = setting(24, "held-out images in the grid of predictions")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={self.label_smoothing} is not in [0, 1)")
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import FlowDataConfig, Shard
 from perceiver_jax.data.flow.batches import flow_batches, open_split
 from perceiver_jax.errors import UserError
@@ -37,7 +37,7 @@ class OpticalFlowEstimation:
     num_shown: int = setting(4, "held-out pairs in the picture of flows")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
 
     def check(self, model: PerceiverConfig, data: FlowDataConfig) -> None:
         """See `Task`."""

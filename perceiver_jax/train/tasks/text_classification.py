@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import Shard
 from perceiver_jax.data.text import (
     TextDataConfig,
@@ -40,7 +40,7 @@ class TextClassification:
     num_shown: int = setting(12, "held-out texts in the table of predictions")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={self.label_smoothing} is not in [0, 1)")
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from perceiver_jax.card import ModelCard, VideoPreprocessing
-from perceiver_jax.config import check_ranges, setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import Shard, VideoDataConfig
 from perceiver_jax.data.video import open_videos, video_batches
 from perceiver_jax.errors import UserError
@@ -45,7 +45,7 @@ class VideoAutoencoding:
     num_shown: int = setting(2, "held-out clips to look at and to listen to")
 
     def __post_init__(self):
-        check_ranges(self)
+        check_fields(self)
         weights = (self.image_weight, self.audio_weight, self.label_weight)
         if min(weights) < 0.0 or not max(weights) > 0.0:
             raise ValueError(
