@@ -10,7 +10,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -79,12 +79,22 @@ def split(model: Model) -> tuple[Skeleton, Params, Params]:
     """A built or loaded model as (structure, parameters, statistics).
 
     `structure.bind(parameters, statistics)` is the model again, card included.
+
+    Raises:
+        TypeError: this is no model.
     """
+    if not isinstance(model, nnx.Module):
+        raise TypeError(
+            f"split takes a model, and this is of {type(model).__name__}; of a config make one "
+            "with models.build(config, jax.random.key(0))"
+        )
     return skeleton(lambda: model), *flatten(model)
 
 
 def check_same_paths(got: Params, want: Params, what: str) -> None:
     """Raises a ValueError that lists every path missing, unknown or of another shape."""
+    if not isinstance(got, Mapping):
+        raise ValueError(f"{what} are {{path: array}}, not of {type(got).__name__}")
     problems = [f"missing {path} {want[path].shape}" for path in want if path not in got]
     problems += [f"unknown {path}" for path in got if path not in want]
     problems += [
@@ -99,7 +109,16 @@ def check_same_paths(got: Params, want: Params, what: str) -> None:
 
 
 def count(params: Params) -> int:
-    """Number of parameters."""
+    """Number of parameters of a flat dict, such as `flatten(model)[0]`.
+
+    Raises:
+        TypeError: this is none.
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"count takes {{path: array}}, and this is of {type(params).__name__}; of a model give "
+            "flatten(model)[0]"
+        )
     return sum(math.prod(array.shape) for array in params.values())
 
 
@@ -117,6 +136,22 @@ def table(params: Params) -> str:
         for path, array in params.items()
     ]
     return "\n".join([*lines, f"{'total':<{width}}  {'':<16} {count(params):>12,}"])
+
+
+def summary(params: Params) -> str:
+    """The number of parameters, and that of each part: what layers and arrays there are."""
+    parts: dict[str, list[Any]] = {}
+    for path, array in params.items():
+        names = path.split("/")
+        numbered = next((i for i, name in enumerate(names) if name.isdigit()), 1)
+        parts.setdefault("/".join(names[: numbered + 1]), []).append(array)
+    width = max(map(len, parts), default=0)
+    lines = [f"{count(params):,} parameters"]
+    for part, arrays in parts.items():
+        shape = f"  {list(arrays[0].shape)}" if len(arrays) == 1 else ""
+        size = sum(math.prod(array.shape) for array in arrays)
+        lines.append(f"  {part:<{width}}  {size:>13,}{shape}")
+    return "\n".join(lines)
 
 
 def _join(path: tuple) -> str:

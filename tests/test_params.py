@@ -165,3 +165,28 @@ def test_the_table_has_a_line_per_parameter_and_the_total():
         ["total", "1,205"],
     ]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_model_shows_its_parts(tiny_config):
+    model = models.build(tiny_config(), jax.random.key(0))
+    lines = str(model).splitlines()
+    count = params.count(params.flatten(model)[0])
+    assert lines[0] == f"ImageClassifier: {count:,} parameters"
+    parts = [line.split()[0] for line in lines[1:]]
+    assert "encoder/latents" in parts and "encoder/cross_attention/0" in parts
+    assert "decoder/cross_attention" in parts and len(parts) == len(set(parts)) < 12
+    assert sum(int(line.split()[1].replace(",", "")) for line in lines[1:]) == count
+    assert repr(model) == str(model)
+
+
+@pytest.mark.parametrize("function", [params.count, params.split])
+def test_other_things_than_parameters_or_models_are_refused(tiny_config, function):
+    thing = 3 if function is params.count else tiny_config()
+    with pytest.raises(TypeError, match=f"{function.__name__} takes .*, and this is of"):
+        function(thing)
+
+
+def test_parameters_are_a_dict(tiny_config):
+    structure = models.skeleton(tiny_config())
+    with pytest.raises(ValueError, match="parameters are {path: array}, not of list"):
+        structure.bind([1])

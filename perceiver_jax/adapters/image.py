@@ -308,10 +308,12 @@ def check_image(images: Array, image_shape: tuple[int, ...]) -> Array:
     """
     images = jnp.asarray(images)
     if images.ndim != 1 + len(image_shape) or images.shape[1:] != image_shape:
+        remedy = "resize or transpose them, or build the model with another image_shape"
+        if images.shape == image_shape:
+            remedy = "a single image is a batch of one: image[None]"
         raise ValueError(
             f"images of shape {tuple(images.shape)} do not fit this model, which takes "
-            f"[batch, {', '.join(map(str, image_shape))}] (height, width, channels last); resize "
-            "or transpose them, or build the model with another image_shape"
+            f"[batch, {', '.join(map(str, image_shape))}] (height, width, channels last); {remedy}"
         )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(

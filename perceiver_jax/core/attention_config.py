@@ -1,6 +1,8 @@
 """What an attention is made of: heads, channels, biases, norms."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from perceiver_jax.core.dense import MaskedRows
 from perceiver_jax.core.linear import ComputeDtype, Implementation, InitConfig, NormKind
@@ -65,6 +67,15 @@ class AttentionConfig:
     init: InitConfig = InitConfig()
     compute_dtype: ComputeDtype = "float32"
     implementation: Implementation = "auto"
+
+
+@contextlib.contextmanager
+def errors_of(part: str) -> Iterator[None]:
+    """Says of which part of a model a ValueError is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from error
 
 
 def check_heads(config: AttentionConfig, *, num_qk_channels: int, num_v_channels: int) -> None:

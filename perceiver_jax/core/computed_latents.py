@@ -3,6 +3,7 @@
 - What is chosen stands for what lies around it: latents of a point cloud are spread over its shape.
 """
 
+import typing
 from typing import Literal
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from perceiver_jax.config import check_size
 from perceiver_jax.core.linear import InitConfig, linear
 from perceiver_jax.core.tokens import Tokens
 from perceiver_jax.typing import Array
@@ -31,7 +33,7 @@ class LatentsFromTokens(nnx.Module):
         rngs: where initial values come from.
 
     Raises:
-        ValueError: no latents, or coordinates that are not among the channels.
+        ValueError: no latents, another choice, or coordinates that are not among the channels.
 
     Source: 3DShape2VecSet (Zhang et al. 2023), whose queries are subsampled points.
     """
@@ -47,14 +49,16 @@ class LatentsFromTokens(nnx.Module):
         init: InitConfig | None = None,
         rngs: nnx.Rngs,
     ):
-        if num_latents < 1:
-            raise ValueError(f"num_latents={num_latents} must be 1 or more")
+        check_size("num_latents", num_latents)
+        if choice not in typing.get_args(Choice):
+            raise ValueError(f"choice={choice!r} is none of 'even', 'farthest'")
         if choice == "farthest" and not 1 <= num_coordinates <= num_input_channels:
             raise ValueError(
                 f"num_coordinates={num_coordinates} are not among {num_input_channels} channels; "
                 "farthest points need at least one, and the leading channels are taken"
             )
         self.num_latents, self.choice = num_latents, choice
+        self.num_input_channels = num_input_channels
         self.num_coordinates = num_coordinates
         self.linear = linear(
             num_input_channels, num_latent_channels, init=init or InitConfig(), rngs=rngs
@@ -66,7 +70,8 @@ class LatentsFromTokens(nnx.Module):
         Where an example has fewer elements than latents, the rest are padding among the latents.
 
         Raises:
-            ValueError: fewer tokens than latents, or several examples packed into a row.
+            ValueError: fewer tokens than latents, tokens of other channels, or several examples
+                packed into a row.
         """
         if tokens.segments is not None:
             raise ValueError(
@@ -77,6 +82,12 @@ class LatentsFromTokens(nnx.Module):
             raise ValueError(
                 f"{self.num_latents} latents cannot be chosen from {tokens.num_tokens} tokens; "
                 "take fewer latents, or larger inputs"
+            )
+        if tokens.num_channels != self.num_input_channels:
+            raise ValueError(
+                f"tokens of {tokens.num_channels} channels, positions included, do not fit latents "
+                f"that are computed of num_input_channels={self.num_input_channels}; give the "
+                "input adapter's num_input_channels"
             )
         if self.choice == "even":
             indices = _evenly(tokens, self.num_latents)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import check_size, setting
+from perceiver_jax.core.adapter_checks import check_output_adapter
 from perceiver_jax.core.arguments import as_mask, check_rngs, known_arguments
-from perceiver_jax.core.attention_config import AttentionConfig
+from perceiver_jax.core.attention_config import AttentionConfig, errors_of
 from perceiver_jax.core.cross_attention import CrossAttentionLayer, Prepared
 from perceiver_jax.core.linear import InitConfig, LayerNorm, linear
 from perceiver_jax.core.tape import SILENT, Tape
@@ -95,7 +96,7 @@ class PerceiverDecoder(nnx.Module):
         **fields: the fields of `DecoderConfig`.
 
     Raises:
-        TypeError: an unknown field, or `rngs` that give no values.
+        TypeError: an unknown field, `rngs` that give no values, or what is no output adapter.
         ValueError: fields or sizes that cannot be, or do not go together.
 
     Source: Perceiver IO §3.2; deepmind `BasicDecoder`, krasserm `PerceiverDecoder`.
@@ -113,6 +114,7 @@ class PerceiverDecoder(nnx.Module):
     ):
         config = DecoderConfig(**fields)
         check_rngs(rngs)
+        check_output_adapter(output_adapter)
         check_size("num_latent_channels", num_latent_channels)
         self.config = config
         self.output_adapter = output_adapter
@@ -120,15 +122,16 @@ class PerceiverDecoder(nnx.Module):
         self.adapts_queries = query_adapter is not None
         if query_adapter is not None:
             self.query_adapter = query_adapter
-        self.cross_attention = CrossAttentionLayer(
-            config.cross_attention,
-            config.mlp_config(config.cross_attention_widening_factor)
-            if config.cross_attention_mlp
-            else None,
-            num_query_channels=output_adapter.num_output_query_channels,
-            num_input_channels=num_latent_channels,
-            rngs=rngs,
-        )
+        with errors_of("cross-attention of the decoder"):
+            self.cross_attention = CrossAttentionLayer(
+                config.cross_attention,
+                config.mlp_config(config.cross_attention_widening_factor)
+                if config.cross_attention_mlp
+                else None,
+                num_query_channels=output_adapter.num_output_query_channels,
+                num_input_channels=num_latent_channels,
+                rngs=rngs,
+            )
 
     @known_arguments()
     def __call__(
@@ -257,7 +260,18 @@ class PerceiverDecoder(nnx.Module):
                 f"{type(adapter).__name__} does not make each prediction of its own answer alone, "
                 "so that queries cannot be asked chunk by chunk; call the decoder"
             )
+        if not isinstance(prepared, Prepared):
+            raise TypeError(
+                f"ask takes what prepare(latents) returned, not {type(prepared).__name__}; without "
+                "it, call the decoder with latents and queries"
+            )
         queries, query_mask = self._asked(queries, query_mask)
+        batches = {len(prepared.asked.keys), len(queries.content)} - {1}
+        if len(batches) > 1:
+            raise ValueError(
+                f"queries for {len(queries.content)} examples do not fit latents prepared of "
+                f"{len(prepared.asked.keys)}; give [O, d] queries for all, or one set for each"
+            )
         at_once = self._at_once(*prepared.asked.keys.shape[:2])
         return self._ask(prepared, queries, query_mask, at_once, adapter, key)
 

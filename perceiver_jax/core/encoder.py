@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from perceiver_jax.config import check_size
+from perceiver_jax.core.adapter_checks import check_input_adapter, check_tokens
 from perceiver_jax.core.arguments import as_mask, check_mask, check_rngs, known_arguments
+from perceiver_jax.core.attention_config import errors_of
 from perceiver_jax.core.cross_attention import CrossAttentionLayer
 from perceiver_jax.core.dropout import drop_inputs, drop_latents, split
 from perceiver_jax.core.encoder_config import EncoderConfig, Schedule
@@ -41,7 +43,7 @@ class PerceiverEncoder(nnx.Module):
         **fields: the fields of `EncoderConfig`.
 
     Raises:
-        TypeError: an unknown field, or `rngs` that give no values.
+        TypeError: an unknown field, `rngs` that give no values, or what is no input adapter.
         ValueError: fields or sizes that cannot be, or do not go together.
 
     Source: Perceiver IO §3.1; deepmind `PerceiverEncoder`, krasserm `PerceiverEncoder`.
@@ -68,6 +70,7 @@ class PerceiverEncoder(nnx.Module):
                 f"num_latents={num_latents} asks for learned latents, and latent_adapter makes "
                 "them of the inputs; give one of the two"
             )
+        check_input_adapter(input_adapter)
         self.config = config
         self.input_adapter = input_adapter
         self.num_latent_channels = num_latent_channels
@@ -81,32 +84,34 @@ class PerceiverEncoder(nnx.Module):
             self.latents = nnx.Param(initial(rngs.params(), shape, jnp.float32))
         crosses = {cross for cross, _ in config.schedule if cross is not None}
         blocks = {block for _, block in config.schedule}
-        self.cross_attention = nnx.List(
-            [
-                CrossAttentionLayer(
-                    config.cross_attention,
-                    config.mlp_config(config.cross_attention_widening_factor),
-                    num_query_channels=num_latent_channels,
-                    num_input_channels=input_adapter.num_input_channels,
-                    rngs=rngs,
-                )
-                for _ in crosses
-            ]
-        )
-        self.block = nnx.List(
-            [
-                SelfAttentionBlock(
-                    config.self_attention,
-                    config.mlp_config(config.self_attention_widening_factor),
-                    num_layers=config.num_self_attention_layers_per_block,
-                    num_channels=num_latent_channels,
-                    remat=config.remat,
-                    unroll=config.unroll,
-                    rngs=rngs,
-                )
-                for _ in blocks
-            ]
-        )
+        with errors_of("cross-attention of the encoder"):
+            self.cross_attention = nnx.List(
+                [
+                    CrossAttentionLayer(
+                        config.cross_attention,
+                        config.mlp_config(config.cross_attention_widening_factor),
+                        num_query_channels=num_latent_channels,
+                        num_input_channels=input_adapter.num_input_channels,
+                        rngs=rngs,
+                    )
+                    for _ in crosses
+                ]
+            )
+        with errors_of("self-attention of the encoder"):
+            self.block = nnx.List(
+                [
+                    SelfAttentionBlock(
+                        config.self_attention,
+                        config.mlp_config(config.self_attention_widening_factor),
+                        num_layers=config.num_self_attention_layers_per_block,
+                        num_channels=num_latent_channels,
+                        remat=config.remat,
+                        unroll=config.unroll,
+                        rngs=rngs,
+                    )
+                    for _ in blocks
+                ]
+            )
 
     @known_arguments()
     def __call__(
@@ -152,13 +157,7 @@ class PerceiverEncoder(nnx.Module):
         They have the moments, segments and mask of the initial latents.
         """
         input_key, latent_key, cross_key, block_key = split(key, 4)
-        announced = self.input_adapter.num_input_channels
-        if tokens.num_channels != announced:
-            raise ValueError(
-                f"{type(self.input_adapter).__name__} announces num_input_channels={announced} and "
-                f"gave tokens of {tokens.num_channels} channels, positions included; make both the "
-                "same"
-            )
+        check_tokens(tokens, self.input_adapter)
         tokens = self._with_input_dropout(tokens, input_key)
         if tape.recording:
             tape.stage("inputs", tokens.dense())

@@ -16,11 +16,18 @@ from perceiver_jax.core.encoder import PerceiverEncoder
 from perceiver_jax.core.known_values import check_indices
 from perceiver_jax.core.tape import SILENT, Tape
 from perceiver_jax.core.tokens import Tokens
+from perceiver_jax.params import flatten, summary
 from perceiver_jax.typing import Array, Key
 
 
 class Recordable(nnx.Module):
-    """A model whose call takes a tape."""
+    """A model whose call takes a tape, and which shows itself part by part."""
+
+    def __repr__(self) -> str:
+        """Its parts, as parameter paths begin, with their numbers of parameters."""
+        return f"{type(self).__name__}: {summary(flatten(self)[0])}"
+
+    __str__ = __repr__
 
     def stages(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Calls the model and returns its named intermediate results in order of computation."""

@@ -37,6 +37,7 @@ def fourier_features_at(
 
     Source: Perceiver §3.2 and appendix D; deepmind `generate_fourier_features`.
     """
+    positions = jnp.asarray(positions)
     if not jnp.issubdtype(positions.dtype, jnp.floating):
         raise ValueError(
             f"positions are of type {positions.dtype}; give real coordinates between -1 and 1"

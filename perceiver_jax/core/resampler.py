@@ -241,7 +241,8 @@ class PerceiverResampler(Recordable):
         if x.ndim not in (3, 4) or x.shape[-1] != channels:
             raise ValueError(
                 f"features of shape {x.shape} do not fit; this resampler takes [B, M, {channels}], "
-                f"or [B, F, M, {channels}] of F frames"
+                f"or [B, F, M, {channels}] of F frames; features of other channels are projected "
+                "with num_input_channels"
             )
         if x.ndim == 4 and (config.max_frames is None or x.shape[1] > config.max_frames):
             raise ValueError(

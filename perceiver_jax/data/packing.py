@@ -66,7 +66,17 @@ class Packing:
         return rows
 
     def taken(self, rows: np.ndarray) -> np.ndarray:
-        """[R, S, ...] of each segment → [E, ...] in the order of the examples."""
+        """[R, S, ...] of each segment → [E, ...] in the order of the examples.
+
+        Raises:
+            ValueError: the first axes are not rows and segments.
+        """
+        if rows.shape[:2] != (self.num_rows, self.num_segments):
+            raise ValueError(
+                f"an array of shape {tuple(rows.shape)} is not of {self.num_rows} rows and "
+                f"{self.num_segments} segments; give [{self.num_rows}, {self.num_segments}, ...], "
+                "as by reshaping latents that lie segment after segment"
+            )
         return rows[self.row, self.segment]
 
 
@@ -84,6 +94,8 @@ def pack(lengths: Sequence[int], row_length: int) -> Packing:
 
     Source: first-fit decreasing (Johnson 1973), at most 11/9 of the fewest rows and one more.
     """
+    if any(np.ndim(length) for length in lengths):
+        raise ValueError("pack takes lengths of examples; give [len(example) for example in ...]")
     length = np.asarray(lengths, np.int64)
     if length.ndim != 1 or not len(length) or length.min() < 1 or length.max() > row_length:
         raise ValueError(

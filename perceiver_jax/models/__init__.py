@@ -7,6 +7,7 @@ from perceiver_jax import params
 from perceiver_jax.adapters import ModalityConfig
 from perceiver_jax.config import ConfigError
 from perceiver_jax.core import ResamplerConfig
+from perceiver_jax.core.arguments import check_key
 from perceiver_jax.models.array_encoder import ArrayEncoderConfig
 from perceiver_jax.models.array_perceiver import ArrayPerceiver, ArrayPerceiverIO
 from perceiver_jax.models.causal_sequence_model import (
@@ -151,8 +152,9 @@ def build(config: AnyModelConfig, key: Key) -> Model:
         key: random key of the initial values.
 
     Raises:
-        ValueError: there is no model with these two halves.
+        ValueError: there is no model with these two halves, or this is no key.
     """
+    check_key(key)
     return model_class(config)(config, rngs=_Rngs(key))
 
 

@@ -20,14 +20,17 @@ from flax import nnx
 
 from perceiver_jax import params
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import choice_from_dict, choice_to_dict, from_dict, to_dict
+from perceiver_jax.config import choice_from_dict, choice_to_dict, from_dict, suggestion, to_dict
 from perceiver_jax.errors import UserError
+from perceiver_jax.models.model_card import model_card_text
 from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.typing import Model
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 MARK = {"format": "perceiver_jax"}
 """Metadata of the weights, by which a release is known before it is whole."""
+FILE_SUFFIXES = (".safetensors", ".json", ".npz", ".pt", ".bin", ".ckpt", ".pickle")
+"""With which nobody names a folder."""
 SPECIAL_TOKENS = "special_tokens_map.json"
 """Beside a `tokenizer.json`: which of its tokens are special."""
 
@@ -100,7 +103,8 @@ class Release:
         }
         new = {name: folder / f".{name}.{os.getpid()}" for name in names}
         try:
-            new[README].write_text(readme(self), encoding="utf-8")
+            text = model_card_text(self.config, self.card)
+            new[README].write_text(text, encoding="utf-8")
             for name, content in self.files.items():
                 new[name].write_bytes(content)
             description["files"] = {name: _digest(new[name]) for name in (README, *self.files)}
@@ -149,7 +153,15 @@ class Releasable(nnx.Module):
 
 
 def release(model: Releasable, **card: Any) -> Release:
-    """A model as data; fields of its card can be set."""
+    """A model as data; fields of its card can be set.
+
+    Raises:
+        TypeError: the card has no such field.
+    """
+    known = [field.name for field in dataclasses.fields(ModelCard)]
+    for name in card:
+        if name not in known:
+            raise TypeError(f"a model card has no field '{name}'{suggestion(name, known)}")
     parameters, statistics = params.flatten(model)
     arrays = {path: np.asarray(array) for path, array in {**parameters, **statistics}.items()}
     return Release(
@@ -204,6 +216,11 @@ def _earlier(folder: Path, names: Collection[str]) -> set[str]:
         UserError: files of these names, or all that is there, are not as a release was written.
     """
     if not folder.exists():
+        if folder.suffix in FILE_SUFFIXES:
+            raise UserError(
+                f"{folder} is named like a file, and a release is a folder; name one, such as "
+                f"{folder.with_suffix('')}"
+            )
         return set()
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; a release is a folder, so name another path")
@@ -255,48 +272,6 @@ def _recorded(config: Path) -> dict[str, str] | None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def readme(released: Release) -> str:
-    """The model card as text, with the metadata that hubs read."""
-    from perceiver_jax import models
-
-    structure = models.skeleton(released.config)
-    name = models.model_class(released.config).__name__
-    card = released.card
-    settings = json.dumps(choice_to_dict(released.config), indent=2)
-    classes = f"\n\nIt tells {len(card.labels):,} classes apart." if card.labels else ""
-    return f"""---
-library_name: perceiver_jax
-tags: [perceiver, jax]
-license: {_licence_id(card.licence)}
----
-
-# {name}
-
-A `perceiver_jax.models.{name}` of {params.count(structure.params):,} parameters.{classes}
-
-- **Where the weights come from:** {card.origin or "not recorded"}
-- **Their licence:** {card.licence or "not recorded; that of their origin applies"}
-
-```python
-from interop import load_pretrained
-
-model = load_pretrained("ours", "path/to/this/folder")
-```
-
-## Config
-
-```json
-{settings}
-```
-"""
-
-
-def _licence_id(licence: str | None) -> str:
-    """The identifier that hubs know, or `other`."""
-    given = (licence or "").lower().replace(" ", "-")
-    return given if given in ("cc-by-4.0", "apache-2.0", "mit") else "other"
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:

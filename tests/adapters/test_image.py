@@ -86,6 +86,11 @@ def test_images_of_integers_are_refused(random_model, build):
         random_model(build)(np.zeros((2, *SHAPE), np.uint8))
 
 
+def test_a_single_image_lacks_the_axis_of_the_batch(random_model):
+    with pytest.raises(ValueError, match=r"a single image is a batch of one: image\[None\]"):
+        random_model(pixels())(np.zeros(SHAPE, np.float32))
+
+
 @pytest.mark.parametrize("build", [pixels(), patches(), conv(), learned()])
 def test_raw_colours_are_told(random_model, build):
     adapter = random_model(build)

@@ -177,6 +177,15 @@ def test_lists_are_arrays(model, asked_model):
     )
 
 
+def test_ask_takes_what_was_prepared_for_as_many_examples(asked_model):
+    decoder = asked_model.decoder
+    with pytest.raises(TypeError, match=r"ask takes what prepare\(latents\) returned, not ndarray"):
+        decoder.ask(np.zeros((2, 3, 8)), np.zeros((4, 8)))
+    prepared = decoder.prepare(np.zeros((2, 3, 8)))
+    with pytest.raises(ValueError, match="queries for 3 examples do not fit latents prepared of 2"):
+        decoder.ask(prepared, np.zeros((3, 4, 8)))
+
+
 def test_queries_of_other_channels_or_axes_are_refused(asked_model):
     with pytest.raises(ValueError, match="queries of 7 channels .* takes .O, 8. or .B, O, 8."):
         asked_model(IMAGES, queries=np.zeros((4, 7)))

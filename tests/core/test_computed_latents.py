@@ -122,3 +122,15 @@ def test_places_among_millions_of_tokens_do_not_overflow(masked):
     tokens = Tokens(content=jnp.zeros((1, num_tokens, 1), jnp.int8), mask=mask)
     wanted = np.arange(num_chosen, dtype=np.int64) * num_tokens // num_chosen
     np.testing.assert_array_equal(_evenly(tokens, num_chosen)[0], wanted)
+
+
+def test_a_choice_that_there_is_not_is_refused():
+    sizes = {"num_latents": 2, "num_input_channels": 3, "num_latent_channels": 4}
+    with pytest.raises(ValueError, match="choice='fps' is none of 'even', 'farthest'"):
+        LatentsFromTokens(**sizes, choice="fps", rngs=nnx.Rngs(0))
+
+
+def test_tokens_of_other_channels_are_refused():
+    sizes = {"num_latents": 2, "num_input_channels": 3, "num_latent_channels": 4}
+    with pytest.raises(ValueError, match="tokens of 5 channels, .* num_input_channels=3; give the"):
+        LatentsFromTokens(**sizes, rngs=nnx.Rngs(0))(Tokens(content=jnp.zeros((1, 6, 5))))

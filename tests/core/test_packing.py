@@ -188,3 +188,15 @@ def test_latents_on_a_grid_with_position_tables_are_what_they_are_when_dense(flo
     got, wanted = (model.encoder.encode(inputs, latents=x, key=key) for x in (grid, dense))
     np.testing.assert_allclose(got.content, wanted.content, rtol=1e-12)
     np.testing.assert_array_equal(got.segments, wanted.segments)
+
+
+def test_what_is_taken_lies_in_rows_and_segments():
+    packing = pack([3, 2, 4], 5)
+    with pytest.raises(ValueError, match="not of 2 rows and 2 segments; give .2, 2, ...., as by"):
+        packing.taken(np.zeros((2, 16, 8)))
+    assert packing.taken(np.zeros((2, 2, 8))).shape == (3, 8)
+
+
+def test_examples_in_place_of_lengths_are_refused():
+    with pytest.raises(ValueError, match="pack takes lengths of examples"):
+        pack([np.zeros(3), np.zeros(2)], 5)

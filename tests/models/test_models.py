@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import jax
@@ -159,3 +160,19 @@ def test_equal_configs_make_models_that_share_a_compiled_program(tiny_config, ra
             for _ in range(2)
         )
         assert one == other
+
+
+@pytest.mark.parametrize("key", [0, nnx.Rngs(0)])
+def test_a_model_is_built_with_a_random_key(tiny_config, key):
+    with pytest.raises(ValueError, match=r"no random key; give jax.random.key\(0\)"):
+        models.build(tiny_config(), key)
+
+
+def test_heads_that_do_not_divide_are_said_to_be_of_a_part(tiny_config):
+    config = tiny_config()
+    encoder = dataclasses.replace(config.encoder, num_self_attention_heads=7)
+    with pytest.raises(ValueError, match="self-attention of the encoder: num_qk_channels"):
+        models.build(dataclasses.replace(config, encoder=encoder), KEY)
+    decoder = dataclasses.replace(config.decoder, num_cross_attention_heads=7)
+    with pytest.raises(ValueError, match="cross-attention of the decoder: num_qk_channels"):
+        models.build(dataclasses.replace(config, decoder=decoder), KEY)

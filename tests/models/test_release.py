@@ -311,3 +311,16 @@ def test_a_file_is_no_place_for_a_release(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         model.save_pretrained(tmp_path / "file")
+
+
+def test_a_misspelt_field_of_the_card_is_named(model, tmp_path):
+    with pytest.raises(TypeError, match="no field 'license'; did you mean 'licence'"):
+        model.save_pretrained(tmp_path / "x", license="MIT")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_is_not_called_like_a_file(model, tmp_path):
+    with pytest.raises(UserError, match=r"named like a file, .*; name one, such as .*mine$"):
+        model.save_pretrained(tmp_path / "mine.safetensors")
+    (tmp_path / "v1.5").mkdir()
+    model.save_pretrained(tmp_path / "v1.5" / "of.today")
