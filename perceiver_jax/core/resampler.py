@@ -235,8 +235,13 @@ class PerceiverResampler(Recordable):
                     "frames as an array [B, F, M, C], or tokens on a line as one frame"
                 )
         else:
-            x = jnp.asarray(inputs)
-            tokens = Tokens(content=x, mask=_line(as_mask(input_mask)))
+            x, mask = jnp.asarray(inputs), as_mask(input_mask)
+            if mask is not None and mask.shape != x.shape[:-1]:
+                raise ValueError(
+                    f"input_mask of shape {mask.shape} does not fit features of shape {x.shape}; "
+                    f"it takes {x.shape[:-1]}, one bool per feature"
+                )
+            tokens = Tokens(content=x, mask=_line(mask))
         channels = config.num_input_channels or config.num_latent_channels
         if x.ndim not in (3, 4) or x.shape[-1] != channels:
             raise ValueError(
