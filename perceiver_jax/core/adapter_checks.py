@@ -22,14 +22,18 @@ def check_input_adapter(adapter: Any) -> None:
 
 
 def check_output_adapter(adapter: Any) -> None:
-    """Raises a TypeError for what is no `adapters.base.OutputAdapter`."""
-    wanted = ("num_output_query_channels", "pointwise", "tied", "make_queries")
-    missing = [name for name in wanted if not hasattr(adapter, name)]
-    if missing or isinstance(adapter, type):
-        lacks = f"has no {', '.join(missing)}" if missing else "is a class, not an instance of it"
+    """Raises a TypeError for what no decoder can be built with.
+
+    What else an `adapters.base.OutputAdapter` has is needed where it is asked for queries and
+    predictions, which models may see to themselves.
+    """
+    missing = "" if hasattr(adapter, "num_output_query_channels") else "has no such channels"
+    if isinstance(adapter, type):
+        missing = "is a class, and an instance of it is needed"
+    if missing:
         raise TypeError(
-            f"output_adapter, {_named(adapter)}, {lacks}; it has {', '.join(wanted)}, and makes "
-            "predictions of answers, see adapters.base.OutputAdapter"
+            f"output_adapter, {_named(adapter)}, {missing}; it has num_output_query_channels, gives "
+            "queries and makes predictions of answers, see adapters.base.OutputAdapter"
         )
 
 

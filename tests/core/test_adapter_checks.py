@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from perceiver_jax.adapters import ClassificationOutputAdapter
 from perceiver_jax.core import PerceiverDecoder, PerceiverEncoder
 from perceiver_jax.core.tokens import Tokens
 
@@ -55,19 +56,18 @@ def test_what_is_no_input_adapter_is_refused_when_the_encoder_is_built(adapter, 
 
 
 def test_what_is_no_output_adapter_is_refused_when_the_decoder_is_built():
-    for adapter, message in ((Plain(), "has no num_output_query_channels, pointwise, tied, make"),):
+    for adapter, message in (
+        (Plain(), "of Plain, has no such channels; it has num_output_query_channels"),
+        (ClassificationOutputAdapter, "is a class, and an instance of it is needed"),
+    ):
         with pytest.raises(TypeError, match=message):
             PerceiverDecoder(output_adapter=adapter, num_latent_channels=8, rngs=nnx.Rngs(0))
 
 
 def test_an_input_adapter_returns_tokens_of_a_batch():
-    with pytest.raises(
-        TypeError, match="AnArray returned ndarray; an input adapter returns"
-    ):
+    with pytest.raises(TypeError, match="AnArray returned ndarray; an input adapter returns"):
         encoder(AnArray())(np.ones((2, 4, 3), np.float32))
-    with pytest.raises(
-        ValueError, match=r"shape \(4, 3\); it is \[B, M, channels\], so give"
-    ):
+    with pytest.raises(ValueError, match=r"shape \(4, 3\); it is \[B, M, channels\], so give"):
         encoder(Plain())(np.ones((4, 3), np.float32))
     with pytest.raises(ValueError, match="announces num_input_channels=3 and gave tokens of 5"):
         encoder(Plain())(np.ones((2, 4, 5), np.float32))

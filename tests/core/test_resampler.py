@@ -263,7 +263,10 @@ def test_calls_that_cannot_be(resampler, fields, call, complaint):
     "call, complaint",
     [
         ({"input_mask": MASK[:, :5]}, r"input_mask of shape \(2, 5\) does not fit features of sha"),
-        ({"input_mask": MASK[0]}, r"shape \(.,\) does not fit features of shape .*; it takes \(2, "),
+        (
+            {"input_mask": MASK[0]},
+            r"shape \(.,\) does not fit features of shape .*; it takes \(2, ",
+        ),
         ({"latents": np.zeros((3, 7))}, r"latents of shape \(1, 3, 7\) do not fit"),
         ({"latents": np.zeros((5, 3, 8))}, r"latents of shape \(5, 3, 8\) do not fit 2 inputs"),
     ],
