@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from interop.expressible import nearest
+from interop.formats import FORMATS
 from interop.formats.deepmind import released
 from interop.formats.settings import read_json
+from interop.shipped import TAKEN
 from perceiver_jax import models
 from perceiver_jax.config import KIND, choice_from_dict, from_dict
 from perceiver_jax.errors import UserError
@@ -46,7 +49,7 @@ def find_config(name: str, module: ModuleType) -> AnyModelConfig:
         if isinstance(ours, dict) and (KIND in ours or KIND in (ours.get("encoder") or {})):
             return choice_from_dict(AnyModelConfig, ours, "model")
         return module.config(tree)
-    return _of_experiment(name)
+    return _of_experiment(name, module)
 
 
 def is_source(name: str) -> bool:
@@ -58,7 +61,7 @@ def is_source(name: str) -> bool:
     return not is_config and ("/" in name or Path(name).exists())
 
 
-def _of_experiment(name: str) -> AnyModelConfig:
+def _of_experiment(name: str, module: ModuleType) -> AnyModelConfig:
     from perceiver_jax.train.command_line import config_file, shipped_configs
     from perceiver_jax.train.config import ExperimentConfig
 
@@ -70,10 +73,30 @@ def _of_experiment(name: str) -> AnyModelConfig:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
         raise UserError(
-            f"'{name}' is no config{hint}; name a JSON file, a config file (shipped are "
-            f"{', '.join(shipped_configs())}), or a published model: "
-            f"{', '.join(name for name in PUBLISHED if name not in shipped_configs())}"
+            f"'{name}' is no config{hint}; name a JSON file of settings in the words of "
+            f"{module.WHOSE}, or a config file; {_that_fit(module)}"
         ) from error
     get_config = runpy.run_path(str(file))["get_config"]
     tree = get_config(variant) if variant else get_config()
     return from_dict(ExperimentConfig, tree).model
+
+
+def _that_fit(module: ModuleType) -> str:
+    """Which configs with a name of their own are of models that a format has."""
+    from perceiver_jax.train.command_line import shipped_configs
+
+    (format,) = (name for name, known in FORMATS.items() if known is module)  # noqa: A001
+    shipped = TAKEN.get(format, shipped_configs())
+    published = [name for name in PUBLISHED if name not in shipped and _fits(module, name)]
+    parts = {"shipped configs": shipped, "published models": published}
+    return "; ".join(
+        f"{what} that fit: {', '.join(names) or 'none'}" for what, names in parts.items()
+    )
+
+
+def _fits(module: ModuleType, published: str) -> bool:
+    """Whether a format has a published model as it is."""
+    try:
+        return not nearest(module, PUBLISHED[published]())[1]
+    except UserError:
+        return False

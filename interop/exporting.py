@@ -3,8 +3,10 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -56,6 +58,7 @@ def export_weights(
         UserError: the format cannot express the model, or the destination cannot be written.
     """
     module = find_format(format)
+    _check_ending(module, Path(destination))
     broken = [path for path, array in released.arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise UserError(
@@ -106,6 +109,19 @@ def export_weights(
             *_not_kept(foreign, written),
             *hub_tokenizer.remarks(Path(destination)),
         ),
+    )
+
+
+def _check_ending(module: ModuleType, destination: Path) -> None:
+    """Refuses a name that is none of a format's; numbers end folders as well, as in v0.2."""
+    is_file = re.fullmatch(r"\.[A-Za-z]\w*", destination.suffix) and not destination.is_dir()
+    if (destination.suffix if is_file else "") in module.ENDINGS:
+        return
+    endings = ", ".join(filter(None, module.ENDINGS))
+    known = [f"a file that ends in {endings}"] if endings else []
+    known += ["a folder, without ending"] if "" in module.ENDINGS else []
+    raise UserError(
+        f"{destination} is no name for weights of {module.WHOSE}; name {' or '.join(known)}"
     )
 
 

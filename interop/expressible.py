@@ -61,10 +61,10 @@ class Effect:
 def _outputs(model: Any, inputs: dict[str, Any]) -> list[np.ndarray]:
     """All that the model gives: one array, or one for each modality."""
 
-    def outputs_of(model: Any) -> Any:
+    def the_outputs(model: Any) -> Any:
         return model(**inputs)
 
-    outputs = jax.jit(outputs_of)(model)
+    outputs = jax.jit(the_outputs)(model)
     return [np.asarray(array) for array in jax.tree.leaves(outputs)]
 
 

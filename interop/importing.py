@@ -75,6 +75,11 @@ def import_weights(
         UserError: there is nothing there, it is damaged or of another kind, or does not fit.
     """
     module = find_format(format)
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(
+            f"source is of {type(source).__name__}; give the path of files: save it first, for "
+            "example with its save_pretrained, and name the folder"
+        )
     foreign, config = read(module, source, config)
     structure = skeleton(config)
     arrays = rows.load(module.rows(config), foreign.arrays, structure.params | structure.stats)

@@ -4,19 +4,19 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import typing
 
 PARTS = ("adapters", "core", "generate", "models", "params", "pipelines", "pretrained")
 """Parts that `perceiver_jax.NAME` loads when it is first asked for."""
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from perceiver_jax.pretrained import load_checkpoint
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_checkpoint"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name == "load_checkpoint":
         from perceiver_jax.pretrained import load_checkpoint
 
@@ -24,3 +24,7 @@ def __getattr__(name: str) -> Any:
     if name in PARTS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *PARTS])

@@ -1,10 +1,14 @@
 """What all commands share: compilation told of, mistakes in a sentence, a console, a source."""
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from perceiver_jax.errors import UserError
@@ -31,6 +35,22 @@ PATIENCE_S = 1.0
 """How long a program compiles before anything is said of it."""
 
 
+_told_as: ContextVar[str | None] = ContextVar("told_as", default=None)
+
+
+@contextlib.contextmanager
+def compilation_told_as(name: str) -> Iterator[None]:
+    """What compiles inside is told of as one, in a line at most, and once in a command.
+
+    For work of several programs, between which results are shown.
+    """
+    before = _told_as.set(name)
+    try:
+        yield
+    finally:
+        _told_as.reset(before)
+
+
 class CompilationNotice:
     """Says on standard error which program compiles, and how long it took, where that is long.
 
@@ -42,6 +62,7 @@ class CompilationNotice:
         self._lock = threading.Lock()
         self._timers: dict[int, threading.Timer] = {}
         self._told: set[int] = set()
+        self._names: set[str] = set()
 
     def __enter__(self) -> "CompilationNotice":
         import jax
@@ -57,9 +78,11 @@ class CompilationNotice:
         jax.monitoring.unregister_event_duration_listener(self._end)
 
     def _begin(self, event: str, value: float, **about: Any) -> None:
-        if event == COMPILATION:
+        name = _told_as.get()
+        if event == COMPILATION and name not in self._names:
             thread, program = threading.get_ident(), _readable(about)
-            timer = threading.Timer(PATIENCE_S, lambda: self._tell(thread, timer, program))
+            tell = self._tell if name is None else self._tell_once
+            timer = threading.Timer(PATIENCE_S, lambda: tell(thread, timer, name or program))
             timer.daemon = True
             self._timers[thread] = timer
             timer.start()
@@ -69,6 +92,12 @@ class CompilationNotice:
             if self._timers.get(thread) is timer:
                 self._told.add(thread)
                 _print_from_first(f"compiling {program} …")
+
+    def _tell_once(self, thread: int, timer: threading.Timer, name: str) -> None:
+        with self._lock:
+            if self._timers.get(thread) is timer:
+                self._names.add(name)
+                _print_from_first(f"compiling {name} …")
 
     def _end(self, event: str, duration_secs: float, **about: Any) -> None:
         if event == COMPILATION:
@@ -106,7 +135,7 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
 
     Args:
         main: does the work; returns an exit code, or None for success.
-        stopped: what to say after Ctrl-C.
+        stopped: what to say after Ctrl-C where the work itself does not.
 
     Returns:
         The exit code: 1 after a `UserError`, 130 after Ctrl-C.
@@ -116,7 +145,8 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
         from perceiver_jax import compilation_cache
 
         compilation_cache.enable()
-        with CompilationNotice():
+        with CompilationNotice(), warnings.catch_warnings():
+            warnings.showwarning = _shown_warning
             code = main() or 0
         sys.stdout.flush()  # here, and not when Python ends, is where a closed pipe is caught
         return code
@@ -127,9 +157,31 @@ def run_command(main: Callable[[], int | None], *, stopped: str = "stopped") -> 
         # Whoever read the output, `head` for example, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or stopped, file=sys.stderr)
         return 130
+
+
+def _shown_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning in one line: where it was raised says nothing to who called a command."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def stop_without_trace() -> None:
+    """Makes Ctrl-C a word while a command imports what it needs; call it before it does.
+
+    Python itself then ends the process as the signal does, which a shell shows as 130.
+    """
+    sys.excepthook = _shown_unless_stopped
+
+
+def _shown_unless_stopped(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, example: str) -> None:

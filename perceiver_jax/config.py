@@ -82,7 +82,7 @@ def check_fields(config: Any) -> None:
         if field.name.endswith("dropout") and value is not None and not 0.0 <= value < 1.0:
             raise ValueError(f"{field.name}={value} is not a rate in [0, 1)")
         if field.name.startswith("num_") and value is not None:
-            minimum = field.metadata["minimum"]
+            minimum = field.metadata.get("minimum", 1)
             if value < minimum:
                 raise ValueError(f"{field.name}={value} is too small; it must be {minimum} or more")
 
@@ -121,21 +121,26 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(
-    cls: type[T], tree: Mapping[str, Any] | config_dict.ConfigDict, where: str = "config"
+    cls: type[T], tree: T | Mapping[str, Any] | config_dict.ConfigDict, where: str = "config"
 ) -> T:
     """The inverse of `to_dict` and `to_config_dict`, checked.
 
     Args:
         cls: a dataclass.
-        tree: nested mappings or a ConfigDict.
+        tree: nested mappings or a ConfigDict; what is of the dataclass already stays as it is.
         where: name of the tree in error messages.
 
     Raises:
         ConfigError: an unknown field, a missing one, a value of another type, or one that the
             dataclass refuses.
     """
+    if isinstance(tree, cls):
+        return tree
     if isinstance(tree, config_dict.ConfigDict):
         tree = tree.to_dict()
+    if not isinstance(tree, Mapping):
+        given = with_article(type(tree))
+        raise ConfigError(f"{where} is {given}; it takes {with_article(cls)}, or its fields")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore
     for name in tree:
@@ -145,8 +150,9 @@ def from_dict(
     for name, field in fields.items():
         if name in tree:
             values[name] = _convert(hints[name], tree[name], f"{where}.{name}")
-        elif field.default is dataclasses.MISSING:
-            raise ConfigError(f"{where}.{name} is missing: {field.metadata.get('doc', '')}")
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            doc = field.metadata.get("doc")
+            raise ConfigError(f"{where}.{name} is missing{f': {doc}' if doc else ''}")
     try:
         return cls(**values)
     except ConfigError:
@@ -339,6 +345,9 @@ def with_article(kind: type) -> str:
 
 
 if __name__ == "__main__":
+    from perceiver_jax.command import stop_without_trace
+
+    stop_without_trace()
     # Whole experiments are the business of `train`, which knows every part.
     from perceiver_jax.train import show_config
 

@@ -17,9 +17,11 @@ from jax import lax
 
 from perceiver_jax.beam_search import BeamSearch, beam_search
 from perceiver_jax.contrastive_search import ContrastiveSearch, contrastive_search
+from perceiver_jax.core.arguments import check_key
 from perceiver_jax.core.cache import Cache
 from perceiver_jax.errors import UserError
-from perceiver_jax.prompts import Request, token_ids
+from perceiver_jax.models import CausalSequenceConfig
+from perceiver_jax.prompts import Request, known_settings, token_ids
 from perceiver_jax.sampling import ANY_TOKEN, Sampling, among, suppressed, whole_number
 from perceiver_jax.typing import Array, Key
 from perceiver_jax.windows import CHUNK, Refill
@@ -27,6 +29,7 @@ from perceiver_jax.windows import CHUNK, Refill
 Search = BeamSearch | ContrastiveSearch
 
 
+@known_settings()
 def generate(
     model: Any,
     prompts: Sequence[Any],
@@ -61,10 +64,13 @@ def generate(
         For each prompt its new tokens, without the prompt.
 
     Raises:
-        UserError: no prompt, an empty or too long one, a token or a number out of range or of
-            another type, sampling and a search at once, or a search that the model has no room for.
+        UserError: another model; no prompt, an empty or too long one, a token or a number out of
+            range or of another type, settings of sampling beside a search, or a search that the
+            model has no room for.
+        ValueError: the key is none.
     """
-    stop_tokens = token_ids("stop_tokens", stop_tokens)
+    config, stop_tokens = _config(model), token_ids("stop_tokens", stop_tokens)
+    check_key(key)
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "num_latents": num_latents,
@@ -74,13 +80,14 @@ def generate(
     }
     if isinstance(search, BeamSearch):
         _check_choice(sampling, search)
-        request = Request.checked(model.config, prompts, **settings)
+        request = Request.checked(config, prompts, **settings)
         return [best.tokens for best, *_ in beam_search(model, request, search)]
     choice: dict[str, Any] = {"sampling": sampling, "search": search, "key": key}
     tokens = list(stream(model, prompts, **settings, **choice, at_once=CHUNK))
     return [_until_stop(row, stop_tokens) for row in np.concatenate(tokens, axis=1)]
 
 
+@known_settings()
 def stream(
     model: Any,
     prompts: Sequence[Any],
@@ -100,15 +107,16 @@ def stream(
     Ends when every sequence had a stop token; what follows a stop token means nothing. Beam search
     knows no token before it has ended, and cannot be streamed.
     """
-    at_once = whole_number("at_once", at_once)
+    config, at_once = _config(model), whole_number("at_once", at_once)
     _check_choice(sampling, search)
+    check_key(key)
     if isinstance(search, BeamSearch):
         raise UserError(
             "beam search knows its tokens only when it has ended, and cannot be streamed; call "
             "generate"
         )
     request = Request.checked(
-        model.config,
+        config,
         prompts,
         max_new_tokens=max_new_tokens,
         num_latents=num_latents,
@@ -120,6 +128,17 @@ def stream(
         return contrastive_search(model, request, search, at_once=at_once)
     key = jax.random.key(0) if key is None else key
     return _sampled(model, request, sampling, key, at_once=at_once)
+
+
+def _config(model: Any) -> CausalSequenceConfig:
+    """The config of a model that continues sequences."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, CausalSequenceConfig):
+        raise UserError(
+            f"an object of type {type(model).__name__} continues no sequences; give a "
+            "CausalSequenceModel, such as perceiver_jax.load_checkpoint(workdir) of a run of one"
+        )
+    return config
 
 
 def _check_choice(sampling: Sampling, search: Search | None) -> None:

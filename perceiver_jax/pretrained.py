@@ -4,6 +4,7 @@
 - The one door from here to `interop`, opened only for foreign weights.
 """
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -15,8 +16,11 @@ from jax.sharding import SingleDeviceSharding
 
 from perceiver_jax.config import from_dict
 from perceiver_jax.errors import UserError
-from perceiver_jax.models.release import Release
+from perceiver_jax.models.release import Releasable, Release, release
 from perceiver_jax.typing import Model
+
+Source = str | os.PathLike[str] | Model | Release
+"""Where a model comes from: what `open_source` takes, or a model that is loaded already."""
 
 
 def open_source(source: str, step: int | Literal["best"] | None = None) -> Release:
@@ -50,6 +54,29 @@ def open_source(source: str, step: int | Literal["best"] | None = None) -> Relea
     return _open_run(Path(source), step)
 
 
+def as_release(source: Source) -> Release:
+    """A model as data, from whatever a user has of it.
+
+    Args:
+        source: a workdir or `FORMAT:PATH-OR-HUB-ID`, as `open_source` takes it; a model; or what
+            this returns.
+
+    Raises:
+        UserError: it is none of these, or as of `open_source`.
+    """
+    if isinstance(source, Release):
+        return source
+    if isinstance(source, Releasable):
+        return release(source)
+    if isinstance(source, str | os.PathLike):
+        return open_source(os.fspath(source))
+    raise UserError(
+        f"an object of type {type(source).__name__} is no model; give a workdir, "
+        "FORMAT:PATH-OR-HUB-ID as in huggingface:deepmind/vision-perceiver-fourier, or a model of "
+        "perceiver_jax.models"
+    )
+
+
 def load_checkpoint(
     workdir: str | os.PathLike[str], step: int | Literal["best"] | None = None
 ) -> Model:
@@ -79,14 +106,13 @@ def _open_run(workdir: Path, step: int | Literal["best"] | None) -> Release:
     from perceiver_jax.train.checkpoint import Checkpoints
     from perceiver_jax.train.config import ExperimentConfig, read_card
 
-    checkpoints = Checkpoints(workdir)
-    found = checkpoints.find(step)
-    config = from_dict(ExperimentConfig, checkpoints.config(found))
-    structure = models.skeleton(config.model)
-    params, stats = checkpoints.restore_model(
-        found, on_one_device((structure.params, structure.stats))
-    )
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        found = checkpoints.find(step)
+        config = from_dict(ExperimentConfig, checkpoints.config(found))
+        structure = models.skeleton(config.model)
+        params, stats = checkpoints.restore_model(
+            found, on_one_device((structure.params, structure.stats))
+        )
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     card, files = read_card(workdir)
     began = f", from weights: {card.origin}" if card.origin else ""

@@ -4,13 +4,17 @@
 """
 
 import dataclasses
+import functools
+import inspect
 import operator
 import typing
-from collections.abc import Iterable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from perceiver_jax.config import suggestion
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import CausalSequenceConfig
 from perceiver_jax.sampling import whole_number
@@ -22,6 +26,50 @@ from perceiver_jax.windows import (
     usual_num_latents,
     window,
 )
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SAMPLING, _BEAMS = "sampling=Sampling({}=…)", "search=BeamSearch({}=…)"
+ELSEWHERE = {
+    **dict.fromkeys(("temperature", "top_k", "top_p"), _SAMPLING),
+    **dict.fromkeys(("num_beams", "length_penalty", "early_stopping"), _BEAMS),
+    "penalty_alpha": "search=ContrastiveSearch({}=…)",
+    "eos_token_id": "stop_tokens=[…]",
+    "seed": "key=jax.random.key(…)",
+    "stop": "stop_tokens=[…]",
+}
+"""Arguments that are not those of `generate`, and what to give in their place."""
+
+
+def known_settings(**elsewhere: str) -> Callable[[F], F]:
+    """Makes a function that generates refuse arguments of unknown names by what they may mean.
+
+    Args:
+        **elsewhere: what to give in place of an argument, where it is not that of `ELSEWHERE`.
+
+    Raises:
+        TypeError: at the call.
+    """
+
+    def decorate(function: F) -> F:
+        known = list(inspect.signature(function).parameters)
+        name = function.__qualname__.removesuffix(".__call__")
+
+        @functools.wraps(function)
+        def checked(*args, **arguments):
+            for given in arguments:
+                if given in known:
+                    continue
+                if instead := (ELSEWHERE | elsewhere).get(given):
+                    hint = f"; give {instead.format(given)}"
+                else:
+                    hint = suggestion(given, [n for n in known if n != "self"])
+                raise TypeError(f"{name} takes no argument '{given}'{hint}")
+            return function(*args, **arguments)
+
+        return typing.cast(F, checked)
+
+    return decorate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +216,23 @@ def _ids_of(prompt: Any, i: int, vocab_size: int) -> np.ndarray:
             "with another tokenizer?"
         )
     return ids.astype(np.int32)
+
+
+def last_tokens(tokens: np.ndarray, max_seq_len: int, what: str) -> np.ndarray:
+    """As many of the last tokens as a model takes; warns of what it does not see.
+
+    Args:
+        tokens: [n] ids.
+        max_seq_len: most that the model takes.
+        what: what the tokens are, as in "a text".
+    """
+    if len(tokens) > max_seq_len:
+        warnings.warn(
+            f"{what} of {len(tokens):,} tokens is longer than this model's context, max_seq_len="
+            f"{max_seq_len:,}: the first {len(tokens) - max_seq_len:,} are not seen",
+            stacklevel=2,
+        )
+    return tokens[-max_seq_len:]
 
 
 def token_ids(name: str, tokens: Iterable[Any]) -> tuple[int, ...]:

@@ -1,5 +1,10 @@
 """`python -m perceiver_jax.run TASK --source=… INPUT`: models on files and texts."""
 
+if __name__ == "__main__":  # before what takes long to import
+    from perceiver_jax.command import stop_without_trace
+
+    stop_without_trace()
+
 import argparse
 import difflib
 import sys
@@ -7,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perceiver_jax.command import add_source_arguments, run_command
+from perceiver_jax.command import add_source_arguments, compilation_told_as, run_command
 from perceiver_jax.run_frames import add_evaluate_flow, add_optical_flow, add_reconstruct
 
 
@@ -80,11 +85,19 @@ def generate_text(options: argparse.Namespace) -> None:
     generation = TextGeneration(open_source(options.source, options.step), options.tokenizer)
     settings["stop_tokens"] = [generation.reader.token_id(token) for token in options.stop_token]
     settings["stop_texts"] = options.stop
+    with compilation_told_as("the programs that generate"):
+        print_continuations(generation, texts, settings, at_once=options.num_beams is not None)
+
+
+def print_continuations(
+    generation: Any, texts: Sequence[str], settings: dict[str, Any], *, at_once: bool
+) -> None:
+    """Prints one text piece by piece, unless it comes at once, and several as whole ones."""
     if len(texts) == 1:
-        if options.num_beams is None:
-            pieces = generation.stream(texts[0], **settings)
-        else:
+        if at_once:
             pieces = iter(generation(texts, **settings))
+        else:
+            pieces = generation.stream(texts[0], **settings)
         first = next(pieces, "")
         print(texts[0] + first, end="", flush=True)
         for piece in pieces:
@@ -104,11 +117,9 @@ def generate_music(options: argparse.Namespace) -> None:
     check_music_files(options.prompt, options.out, options.render)
     settings = generation_settings(options)
     notes = read_midi(options.prompt)
-    piece = MusicGeneration(open_source(options.source, options.step))(
-        notes,
-        only_continuation=options.only_continuation,
-        **settings,
-    )
+    generation = MusicGeneration(open_source(options.source, options.step))
+    with compilation_told_as("the programs that generate"):
+        piece = generation(notes, only_continuation=options.only_continuation, **settings)
     write_midi(piece, options.out)
     print(f"{options.out}: {len(piece):,} notes, {max(note.end for note in piece):.1f} s")
     if options.render is not None:
@@ -170,9 +181,12 @@ def generation_settings(options: argparse.Namespace, length_penalty: float = 1.0
 
 
 def check_music_files(prompt: Path, out: Path, render: Path | None) -> None:
-    """Raises a UserError where a file would be lost."""
+    """Raises a UserError where a file would be lost, or is called like one of another kind."""
     from perceiver_jax.errors import UserError
 
+    if out.suffix.lower() not in (".mid", ".midi"):
+        hint = "; sound goes to --render" if out.suffix.lower() == ".wav" else ""
+        raise UserError(f"--out={out} is a MIDI file; end it in .mid or .midi{hint}")
     files = [file.resolve() for file in (prompt, out, render) if file is not None]
     if len(set(files)) < len(files):
         raise UserError(

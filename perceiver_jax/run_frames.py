@@ -181,7 +181,8 @@ def read_pictures(files: Sequence[Path]) -> Iterator[np.ndarray]:
         if picture.shape[:2] != size:
             raise UserError(
                 f"{file} is of {picture.shape[0]}×{picture.shape[1]}, {files[0]} of "
-                f"{size[0]}×{size[1]}; flow is between pictures of one size, so resize or crop it"
+                f"{size[0]}×{size[1]} (height × width); flow is between pictures of one size, so "
+                "resize or crop it"
             )
         yield picture
 

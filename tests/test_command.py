@@ -1,13 +1,20 @@
 """Commands end in a sentence, whatever happens to them from outside."""
 
+import signal
 import subprocess
 import sys
+import warnings
 
 import jax
 import pytest
 
 from perceiver_jax import command
-from perceiver_jax.command import COMPILATION, CompilationNotice, run_command
+from perceiver_jax.command import (
+    COMPILATION,
+    CompilationNotice,
+    compilation_told_as,
+    run_command,
+)
 from perceiver_jax.errors import UserError
 from tests.conftest import ROOT
 
@@ -24,6 +31,8 @@ def test_exit_codes_and_sentences(capsys):
     assert run_command(lambda: fail(KeyboardInterrupt())) == 130
     assert run_command(lambda: fail(KeyboardInterrupt()), stopped="stopped; go on") == 130
     assert capsys.readouterr().err == "stopped\nstopped; go on\n"
+    assert run_command(lambda: fail(KeyboardInterrupt("saved; go on")), stopped="lost") == 130
+    assert capsys.readouterr().err == "saved; go on\n"
     with pytest.raises(ValueError, match="a fault of ours"):
         run_command(lambda: fail(ValueError("a fault of ours")))
 
@@ -75,6 +84,49 @@ def test_only_what_compiles_long_is_told_of(patience_s, monkeypatch, capsys):
     assert capsys.readouterr().err == ("" if patience_s else said)
 
 
+def test_programs_that_are_told_of_as_one_take_a_line_in_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(command.threading, "Timer", Impatient)
+
+    def generate():
+        for number in range(3):
+            with compilation_told_as("the programs that generate"):
+                print(jax.jit(lambda x, number=number: x + number)(1.0))
+        jax.jit(lambda x: x * 7)(1.0)
+
+    assert run_command(generate) == 0
+    said = capsys.readouterr()
+    assert said.out == "1.0\n2.0\n3.0\n"
+    lines = said.err.splitlines()
+    assert lines[0] == "compiling the programs that generate …"
+    assert lines.count(lines[0]) == 1 and not any("compiled the" in line for line in lines)
+    assert lines[-1].startswith("compiled <lambda> in ")  # afterwards as ever
+
+
+STOPPED_WHILE_IMPORTING = """
+import importlib.abc, os, runpy, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("jax", "numpy"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["train.main", "train.evaluate", "train.plan", "run"])
+def test_ctrl_c_while_a_command_imports_is_answered_in_a_word(module):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_IMPORTING, f"perceiver_jax.{module}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "stopped\n")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = "python -m interop table deepmind imagenet_conv_preprocessing | head -1"
     done = subprocess.run(
@@ -85,3 +137,16 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("encoder/input_adapter/stem/layer/0/conv/kernel")
+
+
+def test_a_warning_is_one_line_and_only_in_commands(capsys):
+    shown = warnings.showwarning
+
+    def main():
+        with warnings.catch_warnings(record=False):
+            warnings.simplefilter("always")
+            warnings.warn("coordinates are odd", stacklevel=1)
+
+    assert run_command(main) == 0
+    assert capsys.readouterr().err == "warning: coordinates are odd\n"
+    assert warnings.showwarning is shown

@@ -21,11 +21,32 @@ OTHER = "{tmp}/other"
 MISTAKES = {
     "a field at the top": (
         ["train.main", TINY, "--config.num_step=3"],
-        ["the config has no field 'num_step'", "did you mean 'num_steps'?", "perceiver_jax.config"],
+        [
+            "the config has no field 'config.num_step'; did you mean 'config.num_steps'?",
+            f"All fields: python -m perceiver_jax.config {ROOT}/tests/train/tiny_runs.py\n",
+        ],
     ),
     "a nested field": (
         ["train.main", TINY, "--config.model.encoder.num_frequency_band=3"],
-        ["the config has no field 'num_frequency_band'", "did you mean 'num_frequency_bands'?"],
+        [
+            "the config has no field 'config.model.encoder.num_frequency_band'",
+            "did you mean 'config.model.encoder.num_frequency_bands'?",
+        ],
+    ),
+    "a field in another group": (
+        ["train.main", TINY, "--config.seed=1", "--config.model.learning_rate", "3"],
+        [
+            "the config has no field 'config.model.learning_rate'",
+            "did you mean 'config.optimizer.learning_rate'?",
+        ],
+    ),
+    "a field of what is no group": (
+        ["train.main", TINY, "--config.num_steps.x=3"],
+        ["the config has no field 'config.num_steps.x'\n"],
+    ),
+    "an unknown field to unset": (
+        ["train.main", TINY, "--config.optimizer.clip_nor=None"],
+        ["'config.optimizer.clip_nor'; did you mean 'config.optimizer.clip_norm'?"],
     ),
     "a word for a number": (
         ["train.main", TINY, "--config.num_steps=three"],
@@ -118,7 +139,27 @@ MISTAKES = {
     ),
     "evaluation without a workdir": (
         ["train.evaluate"],
-        ["workdir"],
+        ["error: give --workdir=DIR"],
+    ),
+    "a workdir to evaluate that stands alone": (
+        ["train.evaluate", "runs/own", "--step=best"],
+        ["error: runs/own is no option; write --workdir=runs/own\n"],
+    ),
+    "a config that stands alone": (
+        ["train.main", "digits", "--workdir={tmp}/new"],
+        ["error: digits is no option; write --config=digits\n"],
+    ),
+    "a workdir that stands alone": (
+        ["train.main", TINY, "runs/own"],
+        ["error: runs/own is no option; write --workdir=runs/own\n"],
+    ),
+    "a mesh that stands alone": (
+        ["train.plan", TINY, "data=2"],
+        ["error: data=2 is no option; write --mesh=data=2\n"],
+    ),
+    "a second value that stands alone": (
+        ["config", f"{ROOT}/tests/train/tiny_runs.py", "num_steps=3"],
+        ["error: num_steps=3 is no option\n"],
     ),
     "no config to print": (
         ["config"],
@@ -228,6 +269,16 @@ def test_the_config_command_takes_a_file_with_a_variant():
     done = command("config", "configs/imagenet_a.py:smoke")
     assert done.returncode == 0, done.stderr
     assert "'synthetic'" in done.stdout and "48,440,627" not in done.stdout
+
+
+def test_a_config_file_may_return_the_dataclass_itself(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("from tests.train.tiny_runs import experiment as get_config\n")
+    done = command("config", str(file), "--config.num_steps=5", "--config.peak_tflops=2.5")
+    assert done.returncode == 0, done.stderr
+    assert "num_steps = 5 " in done.stdout and "peak_tflops = 2.5 " in done.stdout
+    wrong = command("config", str(file), "--config.num_step=5")
+    assert "did you mean 'config.num_steps'?" in wrong.stderr
 
 
 @pytest.mark.parametrize("lines", [1, 5])

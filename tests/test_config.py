@@ -371,3 +371,36 @@ def test_an_unknown_kind_of_an_open_choice_says_that_it_has_to_be_imported():
     with pytest.raises(ConfigError) as closed:
         from_dict(Car, {"name": "x", "on": {"kind": "Diesel"}})
     assert "imported" not in str(closed.value)
+
+
+# ---- Fields without a meaning --------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Fields as dataclasses have them."""
+
+    num_kinds: int = 4
+    names: tuple[str, ...] = dataclasses.field(default_factory=lambda: ("a",))
+    size: int
+
+    def __post_init__(self):
+        config.check_fields(self)
+
+
+def test_plain_fields_are_settings_without_a_meaning():
+    assert from_dict(Plain, {"size": 1}) == Plain(size=1)
+    assert from_dict(Plain, to_config_dict(Plain(size=2, num_kinds=3))) == Plain(
+        size=2, num_kinds=3
+    )
+    with pytest.raises(ValueError, match="num_kinds=0 is too small; it must be 1 or more"):
+        Plain(size=1, num_kinds=0)
+    with pytest.raises(ConfigError, match=r"^config.size is missing$"):
+        from_dict(Plain, {})
+
+
+def test_a_dataclass_itself_stays_as_it_is_and_another_is_refused():
+    plain = Plain(size=1)
+    assert from_dict(Plain, plain) is plain
+    with pytest.raises(ConfigError, match="config is a Plain; it takes a Car, or its fields"):
+        from_dict(Car, plain)

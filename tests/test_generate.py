@@ -7,7 +7,13 @@ from perceiver_jax.beam_search import BeamSearch
 from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.errors import UserError
 from perceiver_jax.generate import generate, stream
-from perceiver_jax.models import CausalSequenceConfig, build
+from perceiver_jax.models import (
+    CausalSequenceConfig,
+    ClassificationDecoderConfig,
+    PerceiverConfig,
+    TextEncoderConfig,
+    build,
+)
 from perceiver_jax.sampling import GREEDY, Sampling
 from perceiver_jax.windows import window
 from tests.continuations import CONTEXT, LATENTS, VOCAB, make_model, prompt, view
@@ -256,6 +262,40 @@ def test_what_cannot_be_continued_is_refused(model, prompts, fields, message):
         generate(model, prompts, **{"max_new_tokens": 3, **fields})
     with pytest.raises(UserError, match=message):
         stream(model, prompts, **{"max_new_tokens": 3, **fields})
+
+
+@pytest.mark.parametrize("function", [generate, stream])
+def test_what_continues_no_sequence_is_refused(function):
+    encoder = TextEncoderConfig(max_seq_len=8, num_input_channels=8)
+    decoder = ClassificationDecoderConfig(num_classes=2, num_output_query_channels=8)
+    config = PerceiverConfig(encoder=encoder, decoder=decoder, num_latents=4, num_latent_channels=8)
+    for other in (build(config, jax.random.key(0)), "runs/clm"):
+        with pytest.raises(UserError, match=f"{type(other).__name__} continues no sequences"):
+            function(other, [[1]], max_new_tokens=3)
+
+
+@pytest.mark.parametrize("function", [generate, stream])
+@pytest.mark.parametrize("search", [None, BeamSearch(), ContrastiveSearch()])
+def test_what_is_no_key_is_refused(model, function, search):
+    if function is stream and isinstance(search, BeamSearch):
+        pytest.skip("beam search is not streamed")
+    with pytest.raises(ValueError, match="key=1 is no random key"):
+        function(model, [[1]], max_new_tokens=3, search=search, key=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("top_k", r"generate takes no argument 'top_k'; give sampling=Sampling\(top_k=…\)"),
+        ("num_beams", r"give search=BeamSearch\(num_beams=…\)"),
+        ("seed", r"give key=jax.random.key"),
+        ("max_tokens", "did you mean 'max_new_tokens'"),
+        ("zzz", "it has model, prompts, max_new_tokens"),
+    ],
+)
+def test_other_arguments_are_answered_with_those_that_mean_the_same(model, argument, hint):
+    with pytest.raises(TypeError, match=hint):
+        generate(model, [[1]], **{argument: 3})
 
 
 def test_numbers_of_numpy_and_any_collection_of_tokens_are_taken(model):

@@ -25,6 +25,10 @@ def test_every_part_is_there(part):
     assert getattr(perceiver_jax, part).__name__ == f"perceiver_jax.{part}"
 
 
+def test_what_is_loaded_when_asked_for_is_listed_and_nothing_else():
+    assert set(dir(perceiver_jax)) == {*perceiver_jax.__all__, *perceiver_jax.PARTS}
+
+
 def test_other_names_are_no_attributes():
     with pytest.raises(AttributeError, match="no attribute 'modells'"):
         _ = perceiver_jax.modells

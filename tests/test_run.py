@@ -3,6 +3,8 @@
 import pytest
 
 from perceiver_jax import run
+from perceiver_jax.errors import UserError
+from perceiver_jax.run import check_music_files
 
 TASKS = [
     "classify-image",
@@ -63,3 +65,11 @@ def test_music_needs_a_beginning(capsys):
     with pytest.raises(SystemExit):
         run.main(["generate-music", "--source=x", "--out=o.mid"])
     assert "the following arguments are required: prompt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, hint", [("x.wav", "; sound goes to --render"), ("x", "")])
+def test_music_is_written_as_midi(tmp_path, name, hint):
+    out = tmp_path / name
+    with pytest.raises(UserError, match=rf"is a MIDI file; end it in .mid or .midi{hint}$"):
+        check_music_files(tmp_path / "in.mid", out, None)
+    check_music_files(tmp_path / "in.mid", tmp_path / "OUT.MIDI", None)

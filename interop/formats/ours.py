@@ -11,6 +11,8 @@ from perceiver_jax.config import choice_from_dict, choice_to_dict
 from perceiver_jax.models import AnyModelConfig, release, skeleton
 
 WHOSE = "perceiver_jax"
+ENDINGS = ("",)
+"""Of what is written: a folder."""
 
 
 def config(settings: Mapping[str, Any]) -> AnyModelConfig:

@@ -32,8 +32,8 @@ def check_output_adapter(adapter: Any) -> None:
         missing = "is a class, and an instance of it is needed"
     if missing:
         raise TypeError(
-            f"output_adapter, {_named(adapter)}, {missing}; it has num_output_query_channels, gives "
-            "queries and makes predictions of answers, see adapters.base.OutputAdapter"
+            f"output_adapter, {_named(adapter)}, {missing}; it has num_output_query_channels, "
+            "gives queries and makes predictions of answers, see adapters.base.OutputAdapter"
         )
 
 

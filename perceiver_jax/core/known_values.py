@@ -97,4 +97,8 @@ def within(indices: Array, size: int, mask: Array | None) -> Array:
 
 def rows(table: Array, indices: Array) -> Array:
     """[..., C] rows of a [V, C] table; those of indices below 0 or from V on are NaN."""
-    return table.at[indices].get(mode="fill", fill_value=np.nan, wrap_negative_indices=False)
+    return (
+        jnp.asarray(table)
+        .at[indices]
+        .get(mode="fill", fill_value=np.nan, wrap_negative_indices=False)
+    )

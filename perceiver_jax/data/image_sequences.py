@@ -245,7 +245,7 @@ def open_images(config: ImageSequenceDataConfig, split: str) -> Images:
         )
     if scheme == "tfds" and rest:
         return _UnlabelledImages(rest, split, config.data_dir)
-    return sources.load(config.dataset, split, config.data_dir)
+    return sources.load(config.dataset, split, config.data_dir, train_split=config.train_split)
 
 
 class _UnlabelledImages:

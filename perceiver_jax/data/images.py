@@ -18,6 +18,7 @@ import numpy as np
 from perceiver_jax.card import ImagePreprocessing
 from perceiver_jax.config import check_fields, setting
 from perceiver_jax.data import pipeline, sources
+from perceiver_jax.data.image_folders import ImageFolder
 from perceiver_jax.data.mixing import Mixing, mix, mixed_target, way_of
 from perceiver_jax.data.pipeline import Example, Shard
 from perceiver_jax.data.preprocessing import (
@@ -127,7 +128,8 @@ def open_split(config: ImageDataConfig, split: str) -> sources.Source:
     """The source that a split is read from, opened once.
 
     Raises:
-        DatasetError: it is not there, or has no examples.
+        DatasetError: it is not there, has no examples, or is a folder of images of several sizes
+            that are to be taken as they are.
     """
     if config.dataset == "synthetic":
         return SyntheticImages(
@@ -136,7 +138,10 @@ def open_split(config: ImageDataConfig, split: str) -> sources.Source:
             num_examples=4 * config.batch_size,
             seed=split != config.train_split,
         )
-    return sources.load(config.dataset, split, config.data_dir)
+    source = sources.load(config.dataset, split, config.data_dir, train_split=config.train_split)
+    if config.image_size is None and isinstance(source, ImageFolder):
+        source.check_sizes()
+    return source
 
 
 def image_batches(

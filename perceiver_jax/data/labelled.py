@@ -57,12 +57,13 @@ class LabelledDataConfig(OpenChoice, abc.ABC):
         """Makes an example ready.
 
         Args:
-            example: of the source.
+            example: of the source; or a new one to classify, which has no label.
             rng: draws the augmentation; None in evaluation, which has none.
 
         Returns:
             `{"inputs": array or dict of arrays, "label": int or [classes] bool}`, with
-            `"input_mask": [M] bool` where inputs are padded; shapes are the same for all examples.
+            `"input_mask": [M] bool` where inputs are padded, and no other entries; shapes are the
+            same for all examples. Of an example without a label there need be none.
         """
 
     def views(self, example: Example) -> Sequence[Example]:

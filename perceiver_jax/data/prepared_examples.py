@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_jax.config import suggestion
 from perceiver_jax.data.sources import DatasetError
+
+_ENTRIES = ("inputs", "input_mask", "label")
+"""What a prepared example may have."""
 
 
 def check_views(views: Any, num_classes: int) -> None:
@@ -52,6 +56,11 @@ def _check_example(example: Any, num_classes: int) -> None:
             f"prepare returned {_shown(example)}; expected a dict with 'inputs', an array or a "
             "dict of arrays, and 'label'"
         )
+    for name in example:
+        if name not in _ENTRIES:
+            raise DatasetError(
+                f"prepare returned '{name}', which nothing reads{suggestion(name, _ENTRIES)}"
+            )
     if example.get("input_mask", True) is None:
         raise DatasetError("'input_mask' is None; leave it out where nothing is padded")
     for path, array in _arrays(example):
@@ -83,12 +92,11 @@ def _check_label(label: Any, num_classes: int) -> None:
 def _arrays(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Paths and arrays of what the model and the task get."""
     for name, value in example.items():
-        if prefix or name in ("inputs", "input_mask", "label"):
-            path = f"{prefix}{name}"
-            if isinstance(value, Mapping):
-                yield from _arrays(value, f"{path}/")
-            else:
-                yield path, _array(value, path)
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _arrays(value, f"{path}/")
+        else:
+            yield path, _array(value, path)
 
 
 def _array(value: Any, path: str) -> np.ndarray:

@@ -83,7 +83,7 @@ _ASKED_OF_A_SOURCE = (
 """Attributes of a `Source`: what they mean, and what to write."""
 
 
-def load(name: str, split: str, data_dir: str | None) -> Source:
+def load(name: str, split: str, data_dir: str | None, *, train_split: str = "train") -> Source:
     """Opens a split of a dataset.
 
     Args:
@@ -91,6 +91,7 @@ def load(name: str, split: str, data_dir: str | None) -> Source:
         split: "train", "test", or whatever splits the dataset has.
         data_dir: where prepared datasets lie, or of 'folder' that folder; None: the dataset's
             default.
+        train_split: of 'folder', the split whose classes count.
 
     Raises:
         DatasetError: no such dataset or split, not installed or not prepared, or no examples.
@@ -103,7 +104,7 @@ def load(name: str, split: str, data_dir: str | None) -> Source:
     elif name == "folder":
         from perceiver_jax.data.image_folders import ImageFolder
 
-        source = ImageFolder(data_dir, split)
+        source = ImageFolder(data_dir, split, train_split=train_split)
     elif name in DATASETS:
         source = DATASETS[name](split)
         check_source(source, f"dataset '{name}'")

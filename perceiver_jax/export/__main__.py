@@ -75,7 +75,10 @@ def _platforms(text: str) -> tuple[str, ...]:
     known, names = ("cpu", "cuda", "rocm", "tpu"), tuple(text.split(","))
     for name in names:
         if name not in known:
-            raise argparse.ArgumentTypeError(f"'{name}' is no platform of {', '.join(known)}")
+            meant = "; a GPU of NVIDIA is cuda, one of AMD rocm" if name == "gpu" else ""
+            raise argparse.ArgumentTypeError(
+                f"'{name}' is no platform of {', '.join(known)}{meant}"
+            )
     return names
 
 

@@ -31,7 +31,7 @@ Outputs:
 {outputs}
 
 {_ready(description)}
-Class names stand there under `labels`, and digests of both files beside their names.
+{_also(description)}
 """
 
 
@@ -76,6 +76,15 @@ def _ready(description: Mapping[str, Any]) -> str:
         "How inputs are made of raw data is not recorded, here or in `artifact.json`, beyond what "
         "they are."
     )
+
+
+def _also(description: Mapping[str, Any]) -> str:
+    """What else the description tells."""
+    if description["labels"]:
+        return (
+            "Class names stand there under `labels`, and digests of both files beside their names."
+        )
+    return "Digests of both files stand there beside their names."
 
 
 def _zeros(name: str, description: Mapping[str, Any]) -> str:

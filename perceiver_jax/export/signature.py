@@ -57,12 +57,15 @@ def signature(config: Any, sizes: Mapping[str, int], data: Any) -> Signature:
         UserError: a size is unknown, or not given and found nowhere; or there is no telling.
     """
     encoder, decoder = half_of(config, "encoder"), half_of(config, "decoder")
-    if isinstance(decoder, QueryDecoderConfig) or isinstance(config, ResamplerConfig):
+    if isinstance(decoder, QueryDecoderConfig):
         raise UserError(
-            "models that are given their queries at the call, and resamplers, are parts of a "
-            "larger program: export that with jax.export, as docs/deploy.md shows for models"
+            "a model that is given its queries at the call is part of a larger program: export "
+            "that with jax.export, by the lines in docs/deploy.md"
         )
-    arrays = encoder.input_arrays()
+    if isinstance(config, ResamplerConfig):
+        arrays = _features(config)
+    else:
+        arrays = encoder.input_arrays()
     labelled = data if isinstance(data, LabelledDataConfig) else None
     if arrays is None:
         if labelled is None:
@@ -86,6 +89,19 @@ def signature(config: Any, sizes: Mapping[str, int], data: Any) -> Signature:
             f"the model takes any number of {' and '.join(missing)}, an artifact one; give {wanted}"
         )
     return Signature(_each(lambda array: _settled(array, known), arrays))
+
+
+def _features(config: ResamplerConfig) -> InputArrays:
+    """What a resampler is called with; the program it is part of says how many features."""
+    lines = (FreeSize("features"),)
+    if config.max_frames is not None:
+        lines = (FreeSize("frames", config.max_frames), *lines)
+    channels = config.num_input_channels or config.num_latent_channels
+    mask = InputArray(shape=lines, dtype="bool", meaning="True: there is a feature; False: padding")
+    inputs = InputArray(
+        shape=(*lines, channels), dtype="float32", meaning="features of another model"
+    )
+    return {"inputs": inputs, "input_mask": mask}
 
 
 def _each(function: Callable[[Any], Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

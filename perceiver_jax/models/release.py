@@ -20,7 +20,14 @@ from flax import nnx
 
 from perceiver_jax import params
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import choice_from_dict, choice_to_dict, from_dict, suggestion, to_dict
+from perceiver_jax.config import (
+    ConfigError,
+    choice_from_dict,
+    choice_to_dict,
+    from_dict,
+    suggestion,
+    to_dict,
+)
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.model_card import model_card_text
 from perceiver_jax.params import FORMAT_VERSION
@@ -194,6 +201,8 @@ def read(folder: str | os.PathLike[str]) -> Release:
             )
         config = choice_from_dict(AnyModelConfig, dict(description["model"]), "model")
         card = from_dict(ModelCard, description["card"], "card")
+    except ConfigError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:

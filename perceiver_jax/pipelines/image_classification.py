@@ -15,7 +15,6 @@ from perceiver_jax.data.preprocessing import preprocess
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ImageEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.image_attention import (
     ImageAttention,
     check_latents,
@@ -23,6 +22,7 @@ from perceiver_jax.pipelines.image_attention import (
     token_grid,
 )
 from perceiver_jax.pipelines.model_kinds import kind_of
+from perceiver_jax.pretrained import Source, as_release
 
 BATCH_SIZE = 8
 """Most images that the model sees at once."""
@@ -41,15 +41,16 @@ class ImageClassification:
     """An image classifier with what it needs before and after.
 
     Args:
-        release: the model; its card tells preprocessing and class names. A model of 1,000 classes
-            without names gets ImageNet's, one without preprocessing that of its kind: ImageNet's
-            for colours, pixels in [-1, 1] for grey.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells preprocessing and
+            class names. A model of 1,000 classes without names gets ImageNet's, one without
+            preprocessing that of its kind: ImageNet's for colours, pixels in [-1, 1] for grey.
 
     Raises:
         UserError: it is no image classifier.
     """
 
-    def __init__(self, release: Release):
+    def __init__(self, source: Source):
+        release = as_release(source)
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, ImageEncoderConfig):
             raise UserError(

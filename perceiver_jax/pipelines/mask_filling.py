@@ -18,9 +18,9 @@ from perceiver_jax.data.text.tokenizers import ByteTokenizer, required_token
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import TextDecoderConfig
 from perceiver_jax.models.perceiver_config import half_of
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
+from perceiver_jax.pretrained import Source, as_release
 
 MAX_ROWS = 16
 """Rows that the model sees at once."""
@@ -48,14 +48,15 @@ class MaskFilling:
     """A masked language model with what it needs before and after.
 
     Args:
-        release: the model; its card tells the tokenizer.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells the tokenizer.
         tokenizer: another tokenizer than the card tells, as `load_tokenizer` takes it.
 
     Raises:
         UserError: it is no masked language model, or its tokenizer is not known or has no mask.
     """
 
-    def __init__(self, release: Release, tokenizer: str | None = None):
+    def __init__(self, source: Source, tokenizer: str | None = None):
+        release = as_release(source)
         self.reader = TextReader(release, tokenizer)
         decoder = half_of(release.config, "decoder")
         if not isinstance(decoder, TextDecoderConfig):

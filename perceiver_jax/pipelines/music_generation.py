@@ -11,8 +11,9 @@ from perceiver_jax.data.music.performance import PAD_ID, VELOCITY
 from perceiver_jax.errors import UserError
 from perceiver_jax.generate import Search, generate
 from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.model_kinds import kind_of
+from perceiver_jax.pretrained import Source, as_release
+from perceiver_jax.prompts import known_settings, last_tokens
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
 from perceiver_jax.windows import Refill
 
@@ -21,14 +22,16 @@ class MusicGeneration:
     """A causal model of music with what it needs before and after.
 
     Args:
-        release: the model; its card tells its vocabulary. One of 389 ids without a card counts as
-            published by krasserm, whose events tell the velocity of every note.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells its vocabulary. One
+            of 389 ids without a card counts as published by krasserm, whose events tell the
+            velocity of every note.
 
     Raises:
         UserError: it is no causal model of music.
     """
 
-    def __init__(self, release: Release):
+    def __init__(self, source: Source):
+        release = as_release(source)
         config, card = release.config, release.card
         if not isinstance(config, CausalSequenceConfig):
             raise UserError(
@@ -46,6 +49,7 @@ class MusicGeneration:
         self.config = config
         self.model = release.model()
 
+    @known_settings(key="seed=0")
     def __call__(
         self,
         notes: Sequence[Note],
@@ -61,7 +65,8 @@ class MusicGeneration:
         """A piece that begins with the notes.
 
         Args:
-            notes: what to continue; of more than the model takes, the end is seen.
+            notes: what to continue; of more than the model takes, the end is seen, and a warning
+                tells so.
             only_continuation: leave the given notes out, and begin where the last of them ends.
             max_new_tokens: events that the model adds; a note is two and more of them.
             num_latents: latents to begin with; None: as in `generate`.
@@ -80,7 +85,7 @@ class MusicGeneration:
         events = encode(notes, every_velocity=self.every_velocity)
         if not len(events):
             raise MusicError("there is no music to continue; give some notes to begin with")
-        prompt = events[-self.config.max_seq_len :]
+        prompt = last_tokens(events, self.config.max_seq_len, "music")
         (made,) = generate(
             self.model,
             [prompt],

@@ -10,16 +10,16 @@ import numpy as np
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import OpticalFlowEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.flow_tiles import MIN_OVERLAP, Tiles
 from perceiver_jax.pipelines.model_kinds import kind_of
+from perceiver_jax.pretrained import Source, as_release
 
 
 class OpticalFlowEstimation:
     """A model of optical flow, applied tile by tile.
 
     Args:
-        release: the model.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model.
         batch_size: tiles that the model sees at once, of one pair or of several.
         min_overlap: pixels that neighbouring tiles share at least.
 
@@ -27,7 +27,8 @@ class OpticalFlowEstimation:
         UserError: it is no model of optical flow, or the numbers make no sense.
     """
 
-    def __init__(self, release: Release, *, batch_size: int = 1, min_overlap: int | None = None):
+    def __init__(self, source: Source, *, batch_size: int = 1, min_overlap: int | None = None):
+        release = as_release(source)
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, OpticalFlowEncoderConfig):
             raise UserError(

@@ -11,9 +11,9 @@ import numpy as np
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import ClassificationDecoderConfig
 from perceiver_jax.models.perceiver_config import half_of
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
+from perceiver_jax.pretrained import Source, as_release
 
 BATCH_SIZE = 8
 """Windows that the model sees at once."""
@@ -30,14 +30,16 @@ class TextClassification:
     """A text classifier with what it needs before and after.
 
     Args:
-        release: the model; its card tells tokenizer and class names.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells tokenizer and class
+            names.
         tokenizer: another tokenizer than the card tells, as `load_tokenizer` takes it.
 
     Raises:
         UserError: it is no text classifier, or its tokenizer is not known.
     """
 
-    def __init__(self, release: Release, tokenizer: str | None = None):
+    def __init__(self, source: Source, tokenizer: str | None = None):
+        release = as_release(source)
         self.reader = TextReader(release, tokenizer)
         decoder = half_of(release.config, "decoder")
         if not isinstance(decoder, ClassificationDecoderConfig) or decoder.num_output_queries != 1:

@@ -10,14 +10,16 @@ from perceiver_jax.contrastive_search import ContrastiveSearch
 from perceiver_jax.errors import UserError
 from perceiver_jax.generate import Search, generate, stream
 from perceiver_jax.models import CausalSequenceConfig
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.growing_text import GrowingText, checked_stop_texts
 from perceiver_jax.pipelines.model_kinds import kind_of
 from perceiver_jax.pipelines.texts import TextReader
-from perceiver_jax.prompts import token_ids
+from perceiver_jax.pretrained import Source, as_release
+from perceiver_jax.prompts import known_settings, last_tokens, token_ids
 from perceiver_jax.sampling import ANY_TOKEN, Sampling
 from perceiver_jax.windows import Refill
 
+ELSEWHERE = {"key": "seed=0", "stop": "stop_texts=['.']"}
+"""Arguments of `generate` and of others, and what to give in their place."""
 TOKENS_BETWEEN_LOOKS = 16
 """So many are made before texts are searched for stop texts, where nobody waits for each token."""
 
@@ -26,14 +28,15 @@ class TextGeneration:
     """A causal model with what it needs before and after.
 
     Args:
-        release: the model; its card tells the tokenizer.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells the tokenizer.
         tokenizer: another tokenizer than the card tells, as `load_tokenizer` takes it.
 
     Raises:
         UserError: it is no causal model, or its tokenizer is not known.
     """
 
-    def __init__(self, release: Release, tokenizer: str | None = None):
+    def __init__(self, source: Source, tokenizer: str | None = None):
+        release = as_release(source)
         if not isinstance(release.config, CausalSequenceConfig):
             raise UserError(
                 f"{kind_of(release.config)} continues no text; take a causal model "
@@ -43,6 +46,7 @@ class TextGeneration:
         self.config = release.config
         self.model = release.model()
 
+    @known_settings(**ELSEWHERE)
     def __call__(
         self,
         texts: Sequence[str],
@@ -59,7 +63,8 @@ class TextGeneration:
         """Continuations, without the texts themselves.
 
         Args:
-            texts: what to continue; of a text longer than the model takes, its end is seen.
+            texts: what to continue; of a text longer than the model takes, its end is seen, and a
+                warning tells so.
             max_new_tokens: most tokens of each.
             num_latents: latents to begin with; None: as in `generate`.
             sampling: how tokens are drawn, where no search chooses them.
@@ -104,6 +109,7 @@ class TextGeneration:
                 break
         return ["".join([*row, text.rest()]) for text, row in zip(growing, pieces, strict=True)]
 
+    @known_settings(**ELSEWHERE)
     def stream(
         self,
         text: str,
@@ -157,7 +163,7 @@ class TextGeneration:
             tokens = self.reader.tokenizer.encode(text)
             if not len(tokens):
                 raise UserError(f"{text!r} has no tokens to begin with; give some text")
-            prompts.append(tokens[-self.config.max_seq_len :])
+            prompts.append(last_tokens(tokens, self.config.max_seq_len, "a text"))
         return prompts
 
 

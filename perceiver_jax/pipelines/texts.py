@@ -175,8 +175,12 @@ def gather_texts(
         found += [line for line in text_lines(read_text(path)) if line.strip()]
     if not found:
         raise UserError("there is no text; give one, or a file with --file or --lines")
-    if not all(text.strip() for text in found):
-        raise UserError("one of the texts is empty; leave it out")
+    for number, text in enumerate(found, start=1):
+        if not text.strip():
+            raise UserError(f"text {number} of {len(found)} is empty; leave it out")
+    for text in texts:
+        if len(text) < 256 and Path(text).is_file():
+            print(f"note: '{text}' is read as a text; --file reads that file", file=sys.stderr)
     for text in found:
         try:
             text.encode("utf-8")

@@ -12,8 +12,8 @@ from perceiver_jax.data.video import read_clip
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import VideoEncoderConfig
 from perceiver_jax.models.perceiver_config import half_of
-from perceiver_jax.models.release import Release
 from perceiver_jax.pipelines.model_kinds import kind_of
+from perceiver_jax.pretrained import Source, as_release
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,15 @@ class VideoReconstruction:
     """A video autoencoder with what it needs before and after.
 
     Args:
-        release: the model; its card tells the rates of frames and sound and names of classes.
+        source: a workdir, `FORMAT:PATH-OR-HUB-ID`, or the model; its card tells the rates of frames
+            and sound and names of classes.
 
     Raises:
         UserError: it is no video autoencoder.
     """
 
-    def __init__(self, release: Release):
+    def __init__(self, source: Source):
+        release = as_release(source)
         encoder = half_of(release.config, "encoder")
         if not isinstance(encoder, VideoEncoderConfig):
             raise UserError(

@@ -21,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from perceiver_jax.config import from_dict, setting
+from perceiver_jax.config import check_fields, from_dict, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import FORMAT_VERSION
 from perceiver_jax.train import checkpoint_digests, hosts
@@ -44,6 +44,7 @@ class CheckpointConfig:
     best_mode: Literal["max", "min"] = setting("max", "whether more or less of it is better")
 
     def __post_init__(self):
+        check_fields(self)
         if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
             raise ValueError(
                 f"every={self.every} and keep_last={self.keep_last} must be 1 or more, keep_best="
@@ -104,6 +105,9 @@ class Checkpoints:
     Args:
         workdir: of the run.
         config: None opens them for reading only.
+
+    Attributes:
+        saved: the newest step that this run has seen whole on disk; 0 if it has seen none.
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig | None = None):
@@ -119,6 +123,7 @@ class Checkpoints:
                 preservation_policy=_preservation(config),
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
             )
+        self.saved = 0
         self._saving: int | None = None
         self._manager = ocp.CheckpointManager(
             self.directory, options=options, item_names=ITEMS, item_handlers=_handlers()
@@ -253,10 +258,11 @@ class Checkpoints:
             The state, and the position of this process' data iterator.
 
         Raises:
-            UserError: it has another format; or it was written by another number of processes, each
-                of which was at a place of its own.
+            UserError: it has another format, or other parameters; or it was written by another
+                number of processes, each of which was at a place of its own.
         """
         self.config(step)  # refuses another format, whose paths would not be found
+        self._check_fits(step, {**like.params, **like.stats})
         restored = self._read(
             step,
             model=ocp.args.StandardRestore({"params": like.params, "stats": like.stats}),
@@ -278,11 +284,13 @@ class Checkpoints:
             stats=restored["model"]["stats"],
             opt_state=restored["optimizer"]["state"],
         )
+        self.saved = step
         return state, positions[jax.process_index()]
 
     def restore_model(self, step: int, like: tuple[Params, Params]) -> tuple[Params, Params]:
-        """Reads parameters and statistics alone."""
+        """Reads parameters and statistics alone; raises a UserError where it has others."""
         params, stats = like
+        self._check_fits(step, {**params, **stats})
         restored = self._read(
             step, model=ocp.args.StandardRestore({"params": params, "stats": stats})
         )
@@ -299,6 +307,26 @@ class Checkpoints:
             )
         return saved["config"]
 
+    def _check_fits(self, step: int, like: Params) -> None:
+        """Refuses a whole checkpoint of other parameters, before Orbax fails at one of them."""
+        there = self._manager.item_metadata(step).get("model")
+        if there is None:  # damaged, as reading it will say
+            return
+        shapes = {path: tuple(x.shape) for part in there.values() for path, x in part.items()}
+        wanted = {path: x.shape for path, x in like.items()}
+        differences = [
+            f"parameter {path} is {wanted.get(path, 'not')} in the model and "
+            f"{shapes.get(path, 'not')} in the checkpoint of step {step}"
+            for path in sorted(wanted.keys() | shapes.keys())
+            if wanted.get(path) != shapes.get(path)
+        ]
+        if differences:
+            more = f", and {len(differences) - 1} more differ" if len(differences) > 1 else ""
+            raise UserError(
+                f"{differences[0]}{more}: the code of the model changed since the run in "
+                f"{self.directory.parent} began; take another --workdir, or bring the code back"
+            )
+
     def _read(self, step: int, **items: Any) -> Any:
         """Restores items of a checkpoint, or raises a UserError that says what to do instead."""
         try:
@@ -307,12 +335,14 @@ class Checkpoints:
             reason = str(error).strip().splitlines() or [repr(error)]
             raise UserError(
                 f"checkpoint {step} in {self.directory} cannot be read: {reason[0][:300]}\n"
-                f"Remove the folder {self.directory / str(step)} to go on from an earlier one."
+                f"If it is damaged, remove the folder {self.directory / str(step)} to go on from "
+                "an earlier one."
             ) from error
 
     def wait(self) -> None:
         """Waits until what is being saved is on disk."""
         self._manager.wait_until_finished()
+        self.saved = self._saving or self.saved
 
     def close(self) -> None:
         """Waits and releases resources."""

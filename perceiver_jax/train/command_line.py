@@ -1,35 +1,68 @@
 """Command lines: `--config` files with overrides, and errors without stack traces."""
 
+import dataclasses
+import difflib
 import importlib.util
 import re
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_flags
+from ml_collections.config_dict import ConfigDict
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from perceiver_jax.command import run_command
+from perceiver_jax.config import to_config_dict
 from perceiver_jax.errors import UserError
 
-STOPPED = "stopped; the same command goes on from the last checkpoint, if there is one"
+STOPPED = "stopped before the first step; the same command begins where this one did"
 
 
-def run(main: Callable[[], None], *, positional: str | None = None) -> None:
+class _ConfigFileParser(ConfigFileFlagParser):
+    """Also takes files that return the dataclass itself, and remembers what it has read."""
+
+    loaded: Any = None
+
+    def parse(self, path: str) -> Any:
+        """What the file returns, as a ConfigDict."""
+        config = super().parse(path)
+        if dataclasses.is_dataclass(config):
+            config = to_config_dict(config).lock()
+        self.loaded = config
+        return config
+
+
+def define_config() -> None:
+    """Defines the flag `--config`."""
+    config_flags.DEFINE_config_file("config", None, "config file or name of a shipped config")
+    flags.FLAGS["config"].parser = _ConfigFileParser("config")
+
+
+def run(
+    main: Callable[[], None], *, expected: Sequence[str] = (), positional: bool = False
+) -> None:
     """Parses the flags, calls `main` as `run_command` does, and ends with its exit code.
 
     Args:
         main: reads `absl.flags.FLAGS`.
-        positional: a flag whose value may stand alone, as the first argument.
+        expected: flags that a value which stands alone was probably meant for.
+        positional: whether the value of the first of them may stand alone, as the first argument.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
         program, *rest = _joined(argv)
         if positional and rest and not rest[0].startswith("-"):
-            rest[0] = f"--{positional}={rest[0]}"
-        return _parse_flags([program, *rest])
+            rest[0] = f"--{expected[0]}={rest[0]}"
+        flags.FLAGS.set_gnu_getopt()  # options behind a value that stands alone are read, too
+        program, *alone = _parse_flags([program, *rest])
+        if alone:
+            unset = [f"; write --{x}={alone[0]}" for x in expected if flags.FLAGS[x].value is None]
+            sys.exit(f"error: {alone[0]} is no option{unset[0] if unset else ''}")
+        return [program]
 
     def guarded(_: Sequence[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
@@ -46,21 +79,52 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         for argument in unset:
             _unset(flags.FLAGS.config, argument.partition(".")[2].removesuffix("=None"))
         return rest
-    except (AttributeError, KeyError) as error:
-        if not _raised_by_config_dict(error):
+    except (AttributeError, KeyError):
+        unknown = _unknown_field(argv)
+        if unknown is None:  # the config file is wrong, not the command line
             raise
-        # ConfigDict's answer to an override of an unknown field, in its own quotes.
-        words = re.search(r"Did you mean \"(.+?)\" instead of \"(.+?)\"", str(error))
-        name = words[2] if words else str(error).strip("\"'")
-        hint = f"; did you mean '{words[1]}'?" if words else ""
-        sys.exit(
-            f"error: the config has no field '{name}'{hint}\n"
-            "All fields: python -m perceiver_jax.config FILE"
-        )
+        sys.exit(f"error: {unknown}")
     except (flags.Error, ValueError) as error:
         sys.exit(f"error: {_no_number(str(error)) or _without_trace(str(error))}")
     except OSError as error:
         sys.exit(f"error: {str(error).splitlines()[0]}")
+
+
+def _unknown_field(argv: Sequence[str]) -> str | None:
+    """What to say of the first override of a field that the config has not; None: it has all."""
+    parser: Any = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    if parser is None or parser.loaded is None:
+        return None
+    files = [found[1] for x in argv if (found := re.fullmatch(r"--?config=(.*)", x))]
+    fields = list(_paths(parser.loaded, "config"))
+    for argument in argv:
+        match = re.match(r"--?(?:no)?(config\.[^=]+)", argument)
+        if match and match[1] not in fields:
+            return (
+                f"the config has no field '{match[1]}'{_near_path(match[1], fields)}\n"
+                f"All fields: python -m perceiver_jax.config {files[-1]}"
+            )
+    return None
+
+
+def _paths(tree: ConfigDict, where: str) -> Iterator[str]:
+    """Every group and field, as overrides name them."""
+    for name, value in tree.items():
+        path = f"{where}.{name}"
+        yield path
+        if isinstance(value, ConfigDict):
+            yield from _paths(value, path)
+
+
+def _near_path(wrong: str, fields: Sequence[str]) -> str:
+    """'; did you mean ...?' with that name in other groups, or one like it in its own."""
+    group, _, name = wrong.rpartition(".")
+    elsewhere = [path for path in fields if path.endswith(f".{name}")]
+    siblings = [path for path in fields if path.rpartition(".")[0] == group]
+    names = [path.rpartition(".")[2] for path in siblings]
+    alike = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = elsewhere or [f"{group}.{one}" for one in alike]
+    return f"; did you mean {' or '.join(repr(path) for path in near)}?" if near else ""
 
 
 def _unset(tree: Any, path: str) -> None:
@@ -96,12 +160,6 @@ def _no_number(message: str) -> str | None:
     what = r"flag --?(config\..+?)=(.*): (?:invalid literal for (int)|could not .+ to (float))"
     match = re.match(what, message, re.DOTALL)
     return match and f"{match[1]}={match[2]!r} is not valid; it takes {match[3] or match[4]}"
-
-
-def _raised_by_config_dict(error: Exception) -> bool:
-    """Whether an override was refused, and not a config file wrong."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return Path(frames[-1].filename).name == "config_dict.py"
 
 
 def _resolved(argument: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import ConfigError, from_dict, setting, to_dict
+from perceiver_jax.config import ConfigError, check_fields, from_dict, setting, to_dict
 from perceiver_jax.data import (
     FlowDataConfig,
     ImageDataConfig,
@@ -92,7 +92,8 @@ class ExperimentConfig:
     hosts: HostsConfig = setting(HostsConfig(), "which processes train together")
 
     def __post_init__(self):
-        for name in ("num_steps", "log_every", "eval_every"):
+        check_fields(self)
+        for name in ("log_every", "eval_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
         if self.peak_tflops is not None and not 0 < self.peak_tflops < float("inf"):

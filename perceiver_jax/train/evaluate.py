@@ -1,13 +1,21 @@
 """`python -m perceiver_jax.train.evaluate --workdir=DIR`: held-out metrics of a checkpoint."""
 
+if __name__ == "__main__":  # before what takes long to import
+    from perceiver_jax.command import stop_without_trace
+
+    stop_without_trace()
+
+import contextlib
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
 from absl import flags
 
 from perceiver_jax.config import from_dict
+from perceiver_jax.errors import UserError
 from perceiver_jax.train import command_line, parallel
 from perceiver_jax.train.checkpoint import Checkpoints
 from perceiver_jax.train.config import ExperimentConfig, read_card
@@ -17,7 +25,7 @@ from perceiver_jax.train.sharding_rules import ParallelConfig
 
 
 def evaluate(
-    workdir: Path,
+    workdir: str | os.PathLike[str],
     *,
     step: int | Literal["best"] | None = None,
     split: str | None = None,
@@ -34,20 +42,20 @@ def evaluate(
     Raises:
         UserError: there is no such checkpoint or split.
     """
-    checkpoints = Checkpoints(workdir)
-    found = checkpoints.find(step)
-    config = from_dict(ExperimentConfig, checkpoints.config(found))
-    given = {"eval_split": split, "data_dir": data_dir, "tokenizer": _own_tokenizer(workdir)}
-    data = dataclasses.replace(config.data, **{k: v for k, v in given.items() if v is not None})
-    config = dataclasses.replace(config, data=data)
-    # Where parameters lay in training says nothing about where they lie here.
-    config = dataclasses.replace(config, parallel=ParallelConfig())
-    program = make_program(config, parallel.make_mesh(config.parallel))
-    evaluator = Evaluator(config, program)
-    shapes = program.shapes
-    params, stats = checkpoints.restore_model(found, (shapes.params, shapes.stats))
-    checkpoints.close()
-    return {"step": found} | evaluator.metrics(params, stats)
+    workdir = Path(workdir)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        found = checkpoints.find(step)
+        config = from_dict(ExperimentConfig, checkpoints.config(found))
+        given = {"eval_split": split, "data_dir": data_dir, "tokenizer": _own_tokenizer(workdir)}
+        data = dataclasses.replace(config.data, **{k: v for k, v in given.items() if v is not None})
+        config = dataclasses.replace(config, data=data)
+        # Where parameters lay in training says nothing about where they lie here.
+        config = dataclasses.replace(config, parallel=ParallelConfig())
+        program = make_program(config, parallel.make_mesh(config.parallel))
+        evaluator = Evaluator(config, program)
+        shapes = program.shapes
+        params, stats = checkpoints.restore_model(found, (shapes.params, shapes.stats))
+        return {"step": found} | evaluator.metrics(params, stats)
 
 
 def _own_tokenizer(workdir: Path) -> str | None:
@@ -59,8 +67,10 @@ def _own_tokenizer(workdir: Path) -> str | None:
 def main() -> None:
     """Prints the metrics as one line of JSON."""
     values = flags.FLAGS
+    if values.workdir is None:
+        raise UserError("give --workdir=DIR, the directory of the run")
     step = values.step if values.step in (None, "best") else int(values.step)
-    result = evaluate(Path(values.workdir), step=step, split=values.split, data_dir=values.data_dir)
+    result = evaluate(values.workdir, step=step, split=values.split, data_dir=values.data_dir)
     print(json.dumps(result))
 
 
@@ -69,9 +79,9 @@ def _is_step(text: str | None) -> bool:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
+    flags.DEFINE_string("workdir", None, "directory of the run")
     flags.DEFINE_string("step", None, "checkpoint to read, or 'best'; the newest by default")
     flags.DEFINE_string("split", None, "split to evaluate on; the config's by default")
     flags.DEFINE_string("data_dir", None, "where prepared datasets lie; the config's by default")
     flags.register_validator("step", _is_step, "takes a number of steps, or 'best'")
-    command_line.run(main)
+    command_line.run(main, expected=("workdir",))

@@ -9,6 +9,7 @@ import grain
 import jax
 import numpy as np
 
+from perceiver_jax.command import compilation_told_as
 from perceiver_jax.data import Shard
 from perceiver_jax.data.pipeline import iterate
 from perceiver_jax.train import parallel
@@ -55,7 +56,8 @@ class Evaluator:
         """Pictures and texts of the first held-out examples, the same on every process."""
         first: Any = self._open(Shard())[0]
         model = self._program.skeleton.bind(params, stats)
-        return self._task.show(model, first, self._config.data)
+        with compilation_told_as("the programs that show examples"):
+            return self._task.show(model, first, self._config.data)
 
     def _whole_batch(self) -> Batch:
         """Shapes of a batch of all processes."""

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from perceiver_jax.config import setting
+from perceiver_jax.config import check_fields, setting
 from perceiver_jax.errors import UserError
 
 
@@ -35,6 +35,7 @@ class HostsConfig:
     timeout: int = setting(100, "seconds of silence after which a process counts as dead")
 
     def __post_init__(self):
+        check_fields(self)
         given = (self.num_processes, self.process_id)
         if self.timeout < 1:
             raise ValueError(f"timeout={self.timeout} must be 1 or more")

@@ -7,13 +7,20 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from perceiver_jax import params as parameters
 from perceiver_jax.card import ModelCard
-from perceiver_jax.config import setting, to_dict, with_article
-from perceiver_jax.data.text.tokenizers import ByteTokenizer, tokenizer_from_files
+from perceiver_jax.config import check_fields, setting, to_dict, with_article
+from perceiver_jax.data.text import TextDataConfig, open_tokenizer
+from perceiver_jax.data.text.tokenizers import (
+    ByteTokenizer,
+    TokenizerError,
+    tokenizer_from_files,
+)
 from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, PerceiverConfig
 from perceiver_jax.models.release import Release
@@ -72,6 +79,9 @@ class PretrainedConfig:
         "model", "what is taken: the whole 'model', or its 'encoder' alone"
     )
 
+    def __post_init__(self):
+        check_fields(self)
+
 
 def initial_arrays(
     found: Release, pretrained: PretrainedConfig, wanted: Release, skeleton: Skeleton
@@ -109,6 +119,50 @@ def initial_arrays(
             f"Choose another --config.pretrained.source, or {hint}."
         )
     return taken
+
+
+def described_start(
+    source: str | None, origin: str | None, taken: Mapping[str, Any], skeleton: Skeleton
+) -> str:
+    """A line for the log: where weights come from, and how many of the model's they are.
+
+    Args:
+        source: what was opened.
+        origin: what its card says of it.
+        taken: what `initial_arrays` returned.
+        skeleton: of the model to be trained.
+    """
+    shapes = skeleton.params
+    number = parameters.count({path: x for path, x in shapes.items() if path in taken})
+    where = f"{source} ({origin})" if origin else source
+    return f"pretrained   {where}: {number:,} of {parameters.count(shapes):,} parameters"
+
+
+def check_tokenizer(data: Any, pretrained: PretrainedConfig) -> None:
+    """Raises a UserError where the tokenizer is not there, and the weights come with one.
+
+    Args:
+        data: the config of the data; only that of texts names a tokenizer.
+        pretrained: where the weights come from.
+    """
+    if not isinstance(data, TextDataConfig) or pretrained.source is None:
+        return
+    try:
+        open_tokenizer(data)
+    except TokenizerError as error:
+        scheme, _, rest = pretrained.source.partition(":")
+        folder = Path(pretrained.source if Path(pretrained.source).exists() else rest or scheme)
+        if Path(data.tokenizer).exists() or not _holds_a_tokenizer(folder):
+            raise
+        raise UserError(
+            f"no tokenizer '{data.tokenizer}': there is no such file or folder here; "
+            f"{pretrained.source} comes with the tokenizer that it was trained with, so set "
+            f"--config.data.tokenizer={folder}"
+        ) from error
+
+
+def _holds_a_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or len(list(folder.glob("*.model"))) == 1
 
 
 def inherited(card: ModelCard, source: ModelCard, pretrained: PretrainedConfig) -> ModelCard:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM between two steps: what a step, an evaluation or a save has begun is finished.
 
 - Ctrl-C is a person who wants to stop, SIGTERM a cluster that wants its machine back and will soon
-  kill: then the run is saved first.
+  kill. Both save the run; they end with different exit codes, as a cluster starts it again.
 """
 
 import enum
@@ -11,7 +11,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-NOTICE = b"\nstopping after this step; press Ctrl-C again to stop at once\n"
+NOTICE = b"\nsaving after this step, then stopping; press Ctrl-C again to stop at once\n"
 SAVING = b"\nSIGTERM: saving after this step\n"
 
 
@@ -20,7 +20,9 @@ class Request(enum.IntEnum):
 
     GO_ON = 0
     STOP = 1
-    SAVE = 2
+    """save and stop"""
+    VACATE = 2
+    """save and end as `Preempted`"""
 
 
 class Preempted(SystemExit):
@@ -43,10 +45,12 @@ class Interruption:
 
     Attributes:
         request: what this process was asked to do.
+        unsaved: steps that a second Ctrl-C loses at most; the run counts them here.
     """
 
     def __init__(self):
         self.request = Request.GO_ON
+        self.unsaved = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self):
@@ -67,10 +71,11 @@ class Interruption:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.request != Request.GO_ON:
+            os.write(2, f"\nstopped at once; up to {self.unsaved:,} steps are lost\n".encode())
             os._exit(128 + number)
         self.request = Request.STOP
         os.write(2, NOTICE)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self.request = Request.SAVE
+        self.request = Request.VACATE
         os.write(2, SAVING)

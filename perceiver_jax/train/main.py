@@ -3,9 +3,15 @@
 One run, top to bottom. What a task is lies in `tasks`, what a step does in `step`.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from perceiver_jax.command import stop_without_trace
+
+    stop_without_trace()
+
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +19,7 @@ from typing import Any, cast
 import grain
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 
 from perceiver_jax import params as parameters
 from perceiver_jax.config import from_dict, to_dict
@@ -34,7 +40,12 @@ from perceiver_jax.train.config import (
 )
 from perceiver_jax.train.device_meter import DeviceMeter
 from perceiver_jax.train.evaluation import Evaluator
-from perceiver_jax.train.initialisation import inherited, initial_arrays
+from perceiver_jax.train.initialisation import (
+    check_tokenizer,
+    described_start,
+    inherited,
+    initial_arrays,
+)
 from perceiver_jax.train.interruption import Interruption, Preempted, Request
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.plots import plot_curves, save_picture
@@ -46,11 +57,13 @@ from perceiver_jax.train.trace import Tracer
 from perceiver_jax.typing import Params
 
 
-def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
+def train(
+    config: ExperimentConfig | config_dict.ConfigDict, workdir: str | os.PathLike[str]
+) -> dict[str, float]:
     """Trains a model, resuming where an earlier run in the same workdir stopped.
 
     Args:
-        config: the whole run.
+        config: the whole run, also as config files return it.
         workdir: where checkpoints, metrics and plots go.
 
     Returns:
@@ -60,9 +73,11 @@ def train(config: ExperimentConfig, workdir: Path) -> dict[str, float]:
         UserError: something outside the code is wrong: the data, the workdir, a full disk, a loss
             that is no longer finite.
         Preempted: SIGTERM came; the run is saved and goes on when it is called again.
+        KeyboardInterrupt: Ctrl-C was pressed; the same.
     """
-    with full_disk.explained(workdir), contextlib.ExitStack() as stack:
-        return _train(config, workdir, stack)
+    whole, folder = from_dict(ExperimentConfig, config), Path(workdir)
+    with full_disk.explained(folder), contextlib.ExitStack() as stack:
+        return _train(whole, folder, stack)
 
 
 def _train(
@@ -71,6 +86,7 @@ def _train(
     """The run; what it opens is closed with the stack."""
     # ---- Config ---------------------------------------------------------------------------------
     task = cast(Task, config.task)
+    check_tokenizer(config.data, config.pretrained)
     task.check(config.model, config.data)
     card, files = task.card(config.model, config.data), task.files(config.data)
 
@@ -85,6 +101,7 @@ def _train(
     program = make_program(config, mesh)
     earlier = newest(workdir)
     initial: Params = {}
+    start: str | None = None
     if earlier is not None:
         check_resumable(earlier.config, config, earlier.step, workdir)
         check_same_card(workdir, card, files)
@@ -92,6 +109,9 @@ def _train(
         found = open_source(config.pretrained.source)
         wanted = Release(config=config.model, arrays={}, card=card, files=files)
         initial = initial_arrays(found, config.pretrained, wanted, program.skeleton)
+        start = described_start(
+            config.pretrained.source, found.card.origin, initial, program.skeleton
+        )
         card = inherited(card, found.card, config.pretrained)
 
     # ---- Data -----------------------------------------------------------------------------------
@@ -133,6 +153,9 @@ def _train(
         f"{jax.devices()[0].platform} device(s), steps {first_step:,} to {config.num_steps:,}, "
         f"workdir {workdir}"
     )
+    report.line(f"every row of metrics: {writer.path}")
+    if start is not None:
+        report.line(start)
     tracer = stack.enter_context(Tracer(workdir, report.line))
     stopwatch, meter = Stopwatch(), None
     held_out: dict[str, float] = {}
@@ -154,11 +177,12 @@ def _train(
         evaluating = step % config.eval_every == 0 or saving
         with stopwatch.waiting_for_devices():
             request = greatest(interruption.request)
-        terminating = request == Request.SAVE
+        ending = request != Request.GO_ON
+        interruption.unsaved = step - checkpoints.saved
 
         # The device works on this step while the one before is looked at.
         now = {step: metrics}
-        looked_at = before | now if logging or evaluating or terminating else before
+        looked_at = before | now if logging or evaluating or ending else before
         with stopwatch.waiting_for_devices():
             values = {number: on_host(found) for number, found in looked_at.items()}
         for number, found in values.items():
@@ -176,7 +200,7 @@ def _train(
                 meter = meter or DeviceMeter(config, batch)
             row |= meter.row(row["perf/steps_per_s"])
             report.metrics(step, row)
-        if evaluating and not terminating:
+        if evaluating and not ending:
             with stopwatch.paused():
                 held_out = evaluator.metrics(train_state.model_params, train_state.stats)
                 media = evaluator.show(train_state.model_params, train_state.stats)
@@ -188,16 +212,17 @@ def _train(
                 report.line(line)
         if row:
             writer.scalars(step, row)
-        if terminating:
+        if ending:
             save(train_state, step=step, data=position, metrics={})
             checkpoints.wait()
-            report.line(f"step {step:,} is saved; the same command goes on from it (exit code 75)")
+            saved = f"saved step {step:,}; the same command goes on from there"
+            if request == Request.STOP:
+                raise KeyboardInterrupt(f"stopped; {saved}")
+            report.line(f"{saved} (exit code 75)")
             raise Preempted
         if saving:
             with stopwatch.paused():
                 save(train_state, step=step, data=position, metrics=held_out)
-        if request == Request.STOP:
-            raise KeyboardInterrupt
 
     # ---- Final evaluation: that of the last step, or anew where no step was left -------------
     if not held_out:
@@ -261,7 +286,7 @@ def main() -> None:
         raise UserError(f"give --config=FILE or one of {', '.join(command_line.shipped_configs())}")
     config = from_dict(ExperimentConfig, flags.FLAGS.config)
     hosts.join(config.hosts)
-    train(config, Path(flags.FLAGS.workdir or default_workdir()))
+    train(config, flags.FLAGS.workdir or default_workdir())
 
 
 def default_workdir() -> str:
@@ -272,6 +297,6 @@ def default_workdir() -> str:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "config file or name of a shipped config")
+    command_line.define_config()
     flags.DEFINE_string("workdir", None, "directory of the run; runs/NAME by default")
-    command_line.run(main)
+    command_line.run(main, expected=("config", "workdir"))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import optax
 
-from perceiver_jax.config import check_regex, setting
+from perceiver_jax.config import check_fields, check_regex, setting
 from perceiver_jax.errors import UserError
 from perceiver_jax.params import matching
 from perceiver_jax.train.averaging import average_params
@@ -72,6 +72,7 @@ class OptimizerConfig:
     )
 
     def __post_init__(self):
+        check_fields(self)
         for name, valid, wanted in (
             ("average_decay", 0 <= self.average_decay < 1, "in [0, 1)"),
             ("accumulate", self.accumulate >= 1, "1 or more"),

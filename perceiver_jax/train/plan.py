@@ -8,6 +8,11 @@
 - Times are ideals, which no run reaches: everything at its peak, and side by side.
 """
 
+if __name__ == "__main__":  # before what takes long to import
+    from perceiver_jax.command import stop_without_trace
+
+    stop_without_trace()
+
 import dataclasses
 import math
 import tempfile
@@ -18,7 +23,6 @@ from typing import Any
 import jax
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import config_flags
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -35,6 +39,8 @@ from perceiver_jax.train.program import make_program
 from perceiver_jax.train.program_costs import Costs, read_costs
 from perceiver_jax.train.sharding_rules import AXES, ParallelConfig
 
+PREFIXES = ("p", "n", "µ", "m", "", "k", "M", "G", "T", "P")
+"""Of units, from 1e-12 on."""
 COMPILER_OPTIONS = {
     "xla_dump_hlo_pass_re": "spmd-partitioning",
     # The program is looked at and never run.
@@ -218,7 +224,7 @@ def _misfit(plan: Plan, too_small: Mapping[str, float], remedies: Sequence[str])
 
 
 def _memory_table(plan: Plan) -> Table:
-    table = _table("memory of a device", "GB")
+    table = _table("memory of a device", "")
     for name, number, mark in (
         ("parameters", plan.parameters, ""),
         ("optimizer", plan.optimizer, ""),
@@ -228,37 +234,38 @@ def _memory_table(plan: Plan) -> Table:
         ("  gradients among them", plan.gradients, ""),
         ("in all", plan.total, "≈ "),
     ):
-        table.add_row(name, f"{mark}{number / 1e9:,.3f}")
+        table.add_row(name, f"{mark}{with_prefix(number, 'B')}")
     return table
 
 
 def _work_table(plan: Plan) -> Table:
-    table = _table("operations of a step", "TFLOP")
+    table = _table("operations of a step", "")
     for dtype, number in sorted(plan.costs.flops.items()):
-        table.add_row(f"of a device, {dtype}", f"{number / 1e12:,.3f}")
-    table.add_row("of all, if none repeats another's", f"{plan.total_flops / 1e12:,.3f}")
+        table.add_row(f"of a device, {dtype}", with_prefix(number, "FLOP"))
+    table.add_row("of all, if none repeats another's", with_prefix(plan.total_flops, "FLOP"))
     table.add_row("part that none repeats", f"{plan.divided:.1%}")
     return table
 
 
 def _exchange_table(plan: Plan) -> Table:
-    table = _table("exchange", "devices", "times", "arrays, GB", "sent by each, GB")
+    table = _table("exchange", "devices", "times", "arrays", "sent by each")
     rows: dict[tuple[str, int], tuple[int, float, float]] = {}
     for one, times in plan.costs.collectives.items():
         key = (one.kind, len(one.group))
         count, size, sent = rows.get(key, (0, 0.0, 0.0))
         rows[key] = (
             count + times,
-            size + times * one.num_bytes / 1e9,
-            sent + times * one.sent_bytes / 1e9,
+            size + times * one.num_bytes,
+            sent + times * one.sent_bytes,
         )
     for (kind, devices), (count, size, sent) in sorted(rows.items(), key=lambda row: -row[1][2]):
-        table.add_row(kind, str(devices), f"{count:,}", f"{size:,.3f}", f"{sent:,.3f}")
+        moved = with_prefix(size, "B"), with_prefix(sent, "B")
+        table.add_row(kind, str(devices), f"{count:,}", *moved)
     return table
 
 
 def _time_table(plan: Plan, chosen: Mapping[str, Accelerator]) -> Table:
-    table = _table("least ms of a step", "compute", "memory", "links", "all", "limit", "full")
+    table = _table("least time of a step", "compute", "memory", "links", "all", "limit", "full")
     for name, accelerator in chosen.items():
         full = f"≈ {plan.total / 1e9 / accelerator.memory:,.0%}"
         try:
@@ -269,8 +276,21 @@ def _time_table(plan: Plan, chosen: Mapping[str, Accelerator]) -> Table:
             table.add_row(name, "", "", "", "", "pod size", full)
             continue
         numbers = (time.compute, time.memory, time.links, time.total)
-        table.add_row(name, *(f"{1e3 * number:,.1f}" for number in numbers), time.limit, full)
+        table.add_row(name, *(with_prefix(number, "s") for number in numbers), time.limit, full)
     return table
+
+
+def with_prefix(number: float, unit: str) -> str:
+    """Three significant digits with the prefix that suits: 1.57 TB, 35.7 ms, 0 B."""
+    if not number:
+        return f"0 {unit}"
+    number = float(f"{number:.2e}")  # 999.9 is 1,000, and takes the next prefix
+    power = min(max(math.floor(math.log10(number) / 3), -4), 5)
+    scaled = number / 1000.0**power
+    digits = max(0, 2 - math.floor(math.log10(scaled)))
+    if unit == "B" and power == 0:  # there are no parts of bytes
+        digits = 0
+    return f"{scaled:,.{digits}f} {PREFIXES[power + 4]}{unit}"
 
 
 def _table(first: str, *numbers: str) -> Table:
@@ -355,7 +375,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "config file or name of a shipped config")
+    command_line.define_config()
     flags.DEFINE_string("mesh", None, "devices on each axis of the mesh, as in data=8,fsdp=4")
     flags.DEFINE_string("accelerator", None, f"one of {', '.join(ACCELERATORS)}; all by default")
-    command_line.run(main)
+    command_line.run(main, expected=("config", "mesh"))

@@ -8,7 +8,6 @@ import typing
 from typing import Any, Literal
 
 from absl import flags
-from ml_collections import config_flags
 
 from perceiver_jax import models, params
 from perceiver_jax.config import describe_type, from_dict
@@ -36,15 +35,18 @@ def describe(config: Any, indent: str = "", width: int | None = None) -> list[st
     for field in dataclasses.fields(config):
         value, doc = getattr(config, field.name), field.metadata.get("doc", "")
         if dataclasses.is_dataclass(value):
-            lines.append(f"{indent}{field.name}: {type(value).__name__}  # {doc}")
+            meaning = f"  # {doc}" if doc else ""
+            lines.append(f"{indent}{field.name}: {type(value).__name__}{meaning}")
             lines += describe(value, indent + "  ", width)
         else:
-            usual = field.default is dataclasses.MISSING or value == field.default
-            default = "" if usual else f" (default {field.default!r})"
+            made = field.default_factory
+            default = field.default if made is dataclasses.MISSING else made()
+            usual = default is dataclasses.MISSING or value == default
+            default = "" if usual else f" (default {default!r})"
             left = f"{indent}{field.name} = {value!r}{default}"
             meaning = doc
             if not _names_every_choice(doc, hints[field.name]):
-                meaning = f"{describe_type(hints[field.name])}; {doc}"
+                meaning = "; ".join(filter(None, [describe_type(hints[field.name]), doc]))
             lines += _wrapped(left, meaning, indent, width)
     return lines
 
@@ -75,8 +77,8 @@ def _wrapped(left: str, meaning: str, indent: str, width: int | None) -> list[st
 
 def main() -> None:
     """Reads `FILE[:VARIANT]` and overrides from the command line, and prints."""
-    config_flags.DEFINE_config_file("config", None, "config file or name of a shipped config")
-    command_line.run(_print, positional="config")
+    command_line.define_config()
+    command_line.run(_print, expected=("config",), positional=True)
 
 
 def _print() -> None:

@@ -16,7 +16,9 @@ def root(tmp_path):
         "train/dog/notes.md",
         "train/notes/only.md",
         "train/.git/d.txt",
-        "test/owl/d.txt",
+        "train/owl/d.txt",
+        "test/owl/e.txt",
+        "backup/fox/f.txt",
         "readme.txt",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -25,8 +27,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def find(root, split):
-    return find_class_files(root, split, suffixes=(".txt", ".text"), kind="texts")
+def find(root, split, train_split="train"):
+    return find_class_files(
+        root, split, train_split=train_split, suffixes=(".txt", ".text"), kind="texts"
+    )
 
 
 def test_folders_with_such_files_are_classes(root):
@@ -37,6 +41,7 @@ def test_folders_with_such_files_are_classes(root):
         (str(folder / "cat" / "c.text"), 0),
         (str(folder / "dog" / "a.TXT"), 1),
         (str(folder / "dog" / "b.txt"), 1),
+        (str(folder / "owl" / "d.txt"), 2),
     ]
 
 
@@ -46,8 +51,22 @@ def test_labels_are_the_same_in_every_split(root):
     assert [label for _, label in found.files] == [2]
 
 
+def test_classes_that_training_does_not_have_are_refused(root):
+    (root / "test" / "eel").mkdir()
+    assert find(root, "test").class_names == ("cat", "dog", "owl")
+    (root / "test" / "eel" / "e.txt").write_text("x")
+    with pytest.raises(DatasetError, match="'test' of .* has 'eel', which 'train' does not, so"):
+        find(root, "test")
+    assert find(root, "train").class_names == ("cat", "dog", "owl")
+
+
+def test_without_a_training_split_classes_are_those_of_the_split_itself(root):
+    found = find(root, "test", train_split="elsewhere")
+    assert found.class_names == ("owl",) and [label for _, label in found.files] == [0]
+
+
 def test_a_split_that_is_not_there_is_answered_with_those_there_are(root):
-    with pytest.raises(DatasetError, match="no folder 'val'; it has test, train; expected DIR/SP"):
+    with pytest.raises(DatasetError, match="no folder 'val'; it has backup, test, train; exp"):
         find(root, "val")
     with pytest.raises(DatasetError, match="no folder 'val'; it has none"):
         find(root / "test" / "owl", "val")

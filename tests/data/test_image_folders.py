@@ -10,6 +10,7 @@ from PIL import Image
 from configs import imagenet_a
 from perceiver_jax.config import from_dict
 from perceiver_jax.data import DatasetError, ImageDataConfig, Shard, image_batches, sources
+from perceiver_jax.data.images import open_split
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.main import train
 from perceiver_jax.train.metrics import read_rows
@@ -77,6 +78,35 @@ def test_a_file_that_is_gone_is_named_when_it_is_read(root):
         source[0]
 
 
+def test_images_of_several_sizes_are_refused_unless_they_are_resized(root):
+    config = ImageDataConfig(dataset="folder", data_dir=str(root), eval_split="val")
+    with pytest.raises(DatasetError) as error:
+        open_split(config, "train")
+    assert str(error.value) == (
+        f"{root}/train/blue/1.tif has 31 × 40 pixels (height × width), and "
+        f"{root}/train/blue/0.bmp has 30 × 40; set --config.data.image_size=H,W to crop and "
+        "resize all images to one size"
+    )
+    assert len(open_split(dataclasses.replace(config, image_size=(8, 8)), "train")) == 12
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_sizes_are_those_of_photos_as_they_are_turned(orientation, tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    photo = Image.new("RGB", (6, 4))
+    photo.save(tmp_path / "train" / "a" / "0.png")
+    exif = photo.getexif()
+    exif[0x112] = orientation
+    photo.save(tmp_path / "train" / "a" / "1.jpg", exif=exif)
+    (tmp_path / "train" / "a" / "2.jpg").write_bytes(b"damaged, of which reading it tells")
+    source = sources.load("folder", "train", str(tmp_path))
+    if source[1]["image"].shape == source[0]["image"].shape:
+        source.check_sizes()
+    else:
+        with pytest.raises(DatasetError, match=r"1\.jpg has 6 × 4 .*/0\.png has 4 × 6;"):
+            source.check_sizes()
+
+
 def test_the_folder_has_to_be_named():
     with pytest.raises(DatasetError, match="name it: --config.data.data_dir"):
         sources.load("folder", "train", None)
@@ -102,7 +132,9 @@ def test_batches_come_of_a_folder(root):
 def test_the_recipe_of_imagenet_trains_on_a_folder(root, tmp_path):
     config = from_dict(ExperimentConfig, imagenet_a.get_config("smoke"))
     data = dataclasses.replace(config.data, dataset="folder", data_dir=str(root), eval_split="val")
-    config = dataclasses.replace(config, data=data, num_steps=2)
+    decoder = dataclasses.replace(config.model.decoder, num_classes=3)
+    model = dataclasses.replace(config.model, decoder=decoder)
+    config = dataclasses.replace(config, model=model, data=data, num_steps=2)
     train(config, tmp_path / "run")
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     losses = [row["train/loss"] for row in rows if "train/loss" in row]

@@ -16,7 +16,6 @@ import pytest
 
 from interop import FORMATS, load, ops, rows, save
 from perceiver_jax import models, params
-from perceiver_jax.data import TimeSeriesDataConfig
 from tests.conftest import ROOT
 from tests.docs.markdown_pages import blocks, name, pages
 
@@ -24,12 +23,16 @@ OWN_TEST = {
     "docs/bring_your_own_modality.md": "tests/docs/test_bring_your_own_modality.py",
     "docs/deploy.md": "tests/export/test_page.py",
     "docs/migrating/": "tests/docs/test_migrating.py",
+    "docs/own_images.md": "tests/docs/test_own_images.py",
     "notebooks/": "tests/docs/test_notebooks.py",
 }
 """Pages whose blocks another file of tests runs."""
 
 OWN_TEST_OF_A_BLOCK = {
-    ("README.md", "from sklearn.datasets import load_digits"): "tests/docs/test_readme_loop.py"
+    ("README.md", "from sklearn.datasets import load_digits"): "tests/docs/test_readme_loop.py",
+    ("docs/audio.md", 'run = Path("runs/sounds")'): "tests/docs/test_own_files.py",
+    ("docs/point_clouds.md", 'run = Path("runs/clouds")'): "tests/docs/test_own_files.py",
+    ("docs/time_series.md", 'run = Path("runs/series")'): "tests/docs/test_own_files.py",
 }
 """Single blocks, by a line of them, that another file of tests runs."""
 
@@ -44,10 +47,6 @@ READ_ONLY = {
     "docs/interop.md": {
         "from interop import export_pretrained, load_pretrained": "downloads weights",
         "                interpolate_positions=True)": "downloads weights",
-    },
-    "docs/time_series.md": {
-        'data = TimeSeriesDataConfig(dataset="japanese_vowels", max_length=29)': "reads a dataset "
-        "that is fetched",
     },
 }
 """Blocks, by a line of them, of which only imports and arguments are checked, and why."""
@@ -110,12 +109,7 @@ GIVEN = {
     "docs/audio.md": [lambda: {"waveforms": zeros(2, 61440, 1)}],
     "docs/point_clouds.md": [lambda: {"clouds": zeros(2, 50, 6), "input_mask": ones(2, 50)}],
     "docs/time_series.md": [
-        lambda: {"values": zeros(2, 29, 12), "times": zeros(2, 29), "mask": ones(2, 29)},
-        lambda: {
-            "values": zeros(29, 12),
-            "times": zeros(29),
-            "TimeSeriesDataConfig": TimeSeriesDataConfig,
-        },
+        lambda: {"values": zeros(2, 29, 12), "times": zeros(2, 29), "mask": ones(2, 29)}
     ],
     "docs/interop.md": [
         lambda: (

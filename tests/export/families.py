@@ -16,6 +16,7 @@ from perceiver_jax.models import (
     OpticalFlowDecoderConfig,
     OpticalFlowEncoderConfig,
     PerceiverConfig,
+    ResamplerConfig,
     TextDecoderConfig,
     TextEncoderConfig,
     VideoDecoderConfig,
@@ -47,6 +48,11 @@ def texts(decoder=None):
 def causal(**fields):
     sizes = {"max_latents": 6, "num_channels": 16, "num_heads": 2, "num_self_attention_layers": 2}
     return CausalSequenceConfig(**(WORDS | sizes | fields))
+
+
+def resampler(**fields):
+    sizes = {"num_latents": 4, "num_latent_channels": 8, "num_layers": 1, "num_heads": 2}
+    return ResamplerConfig(**(sizes | fields))
 
 
 FAMILIES = {
@@ -99,6 +105,8 @@ FAMILIES = {
         ),
         None,
     ),
+    "resampler": (resampler(), None),
+    "resampler_frames": (resampler(max_frames=3, num_input_channels=6), None),
     "points": (two_halves(PointCloudConfig(num_frequency_bands=2, **LAYERS)), None),
     "array": (
         two_halves(
@@ -117,5 +125,10 @@ FAMILIES = {
     ),
     "own": (toy_model(), ToyData()),
 }
-SIZES = {"points": {"points": 7}, "array": {"axis0": 3, "axis1": 4}}
+SIZES = {
+    "points": {"points": 7},
+    "array": {"axis0": 3, "axis1": 4},
+    "resampler": {"features": 5},
+    "resampler_frames": {"features": 5, "frames": 2},
+}
 """Of those whose sizes nothing else tells."""

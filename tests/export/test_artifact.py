@@ -52,6 +52,15 @@ def compared(tmp_path_factory, random_release, run_artifacts):
     return root, wanted
 
 
+def test_class_names_are_spoken_of_where_there_are_some(random_release, tmp_path):
+    config = FAMILIES["image"][0]
+    for labels in ((), ("cat", "dog", "owl")):
+        released = dataclasses.replace(random_release(config), card=ModelCard(labels=labels))
+        folder = artifact.export_release(released, tmp_path / str(len(labels))).folder
+        told = (folder / "README.md").read_text()
+        assert ("Class names" in told) == bool(labels) and "igests of both files" in told
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_artifact_gives_what_the_model_gives_without_the_library(compared, family):
     root, wanted = compared

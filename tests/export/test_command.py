@@ -68,7 +68,8 @@ def test_mistakes_are_answered_in_a_sentence(random_release, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--platforms=cpu,gpu", "'gpu' is no platform of cpu, cuda, rocm, tpu"),
+        ("--platforms=cpu,gpu", "of cpu, cuda, rocm, tpu; a GPU of NVIDIA is cuda, one of AMD"),
+        ("--platforms=npu", "'npu' is no platform of cpu, cuda, rocm, tpu\n"),
         ("--batch-size=0", "'0' is no whole number from 1 on"),
         ("--size=tokens", "'tokens' is no size"),
         ("--step=last", "'last' is no number of steps"),

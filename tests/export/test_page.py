@@ -3,8 +3,10 @@
 import ast
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
+from jax import export
 
 from configs import mnist5k
 from perceiver_jax.config import from_dict
@@ -12,7 +14,9 @@ from perceiver_jax.export import artifact
 from perceiver_jax.train.config import ExperimentConfig
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "deploy.md"
-USE, OWN, IMPORTED = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+USE, OWN, IMPORTED, PART = re.findall(
+    r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S
+)
 
 
 def test_the_lines_that_use_an_artifact_run(random_release, tmp_path, monkeypatch):
@@ -29,6 +33,15 @@ def test_a_modality_of_ones_own_tells_its_arrays_as_the_page_does():
     exec(OWN, namespace)
     told = namespace["EventsConfig"].input_arrays(None)
     assert told["inputs"]["values"].shape == told["input_mask"].shape
+
+
+def test_a_part_of_a_program_is_exported_as_the_page_does():
+    namespace: dict[str, Any] = {}
+    exec(PART, namespace)
+    inputs, queries = np.ones((1, 40, 3), np.float32), np.ones((1, 7, 8), np.float32)
+    program = export.deserialize(namespace["content"])
+    got = program.call(namespace["weights"], inputs, queries)
+    np.testing.assert_allclose(got, namespace["model"](inputs, queries=queries), atol=1e-5)
 
 
 def test_what_the_page_imports_is_there():

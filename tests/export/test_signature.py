@@ -11,7 +11,7 @@ from perceiver_jax.adapters.input_arrays import FreeSize, InputArray
 from perceiver_jax.data import PointCloudDataConfig
 from perceiver_jax.errors import UserError
 from perceiver_jax.export.signature import signature
-from tests.export.families import FAMILIES
+from tests.export.families import FAMILIES, SIZES
 from tests.toy_modality import ToyData, toy_model
 
 
@@ -33,6 +33,14 @@ def test_the_number_of_points_is_that_of_the_runs_data_or_as_asked():
     )
     assert shape(signature(config, {}, data)) == (16, 3)
     assert shape(signature(config, {"points": 9}, data)) == (9, 3)
+
+
+def test_a_resampler_takes_as_many_frames_as_it_knows_and_any_features():
+    config = FAMILIES["resampler_frames"][0]
+    found = signature(config, {"features": 7}, None)
+    assert shape(found) == (3, 7, 6) and shape(found, "input_mask") == (3, 7)
+    with pytest.raises(UserError, match="--size features=N$"):
+        signature(config, {}, None)
 
 
 def test_of_two_sizes_one_may_be_asked_for_and_the_other_read():
@@ -71,16 +79,14 @@ def test_a_modality_of_ones_own_is_told_by_its_data():
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "own"])
 def test_drawn_arrays_lie_in_their_ranges(family):
     config, data = FAMILIES[family]
-    sizes = {"points": 7} if family == "points" else {}
-    sizes = {"axis0": 3, "axis1": 4} if family == "array" else sizes
-    found = signature(config, sizes, data)
+    found = signature(config, SIZES.get(family, {}), data)
     for name, tree in found.drawn(2).items():
         told = found.arrays[name]
         pairs = [(tree[k], told[k]) for k in tree] if isinstance(tree, dict) else [(tree, told)]
         for array, one in pairs:
             assert array.shape == (2, *one.shape) and array.dtype == one.dtype
             if one.dtype == "bool":
-                assert array[:, 0].all()
+                assert array[..., 0].all()
             elif one.least is not None:
                 assert one.least <= array.min() < array.max() <= one.most
 

@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections import Counter
 
+import jax
 import pytest
 
-from interop import FORMATS, export_weights, import_weights
+from interop import FORMATS, export_weights, import_weights, load_pretrained
 from interop.__main__ import main
 from interop.configs import PUBLISHED
+from interop.shipped import TAKEN
+from perceiver_jax import models
 from perceiver_jax.config import to_dict
+from perceiver_jax.errors import UserError
 from perceiver_jax.train.command_line import shipped_configs
 from tests.conftest import ROOT
 from tests.interop.conftest import classifier
@@ -79,10 +83,45 @@ def test_a_folder_does_not_hide_a_shipped_config(tmp_path, monkeypatch, capsys):
 
 
 def test_no_name_is_offered_twice(capsys):
-    assert main(["table", "krasserm", "nothing_like_it"]) == 1
+    assert main(["table", "ours", "nothing_like_it"]) == 1
     names = re.findall(r"\w+", capsys.readouterr().err)
     offered = {*PUBLISHED, *shipped_configs()}
     assert Counter(name for name in names if name in offered) == dict.fromkeys(offered, 1)
+
+
+def test_names_that_a_format_does_not_take_are_not_offered(capsys):
+    assert main(["table", "lucidrains", "Perceiver"]) == 1
+    said = capsys.readouterr().err
+    assert "in the words of lucidrains" in said and said.count("that fit: none") == 2
+    assert main(["table", "krasserm", "nothing_like_it"]) == 1
+    said = capsys.readouterr().err
+    names = {name for name in re.findall(r"\w+", said) if name in {*PUBLISHED, *shipped_configs()}}
+    assert names == {*TAKEN["krasserm"], "causal_bytes", "causal_subwords"}
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "said"),
+    [
+        ("krasserm", "x.xyz", "name a file that ends in .ckpt, .pt, .pth, .bin, .safetensors or a"),
+        ("huggingface", "x.safetensors", "Hugging Face's code; name a folder, without ending"),
+        ("ours", "x.safetensors", "perceiver_jax; name a folder, without ending"),
+        ("deepmind", "x", "name a file that ends in .pystate, .pickle, .npz"),
+        ("lucidrains", "x.npz", "name a file that ends in .pt, .pth, .bin, .ckpt, .safetensors"),
+    ],
+)
+def test_a_destination_that_a_format_does_not_write_is_refused(
+    form, name, said, release, tmp_path, capsys
+):
+    assert main(["export", form, str(release), str(tmp_path / "new" / name)]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_may_end_in_a_number_or_be_there(released, tmp_path):
+    (tmp_path / "run.old").mkdir()
+    for name in ("v0.2", "run.old"):
+        written = export_weights(released(classifier()), "ours", tmp_path / name)
+        assert (written.destination / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -149,3 +188,15 @@ def test_the_module_is_a_command(tmp_path):
     done = subprocess.run([*command[:4], "deepmind"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_a_release_of_ours_is_named_where_another_format_is_asked_for(tiny_config, tmp_path):
+    models.build(tiny_config(), jax.random.key(0)).save_pretrained(tmp_path / "ours")
+    with pytest.raises(UserError, match="this is a release of ours; read it with the format"):
+        load_pretrained("huggingface", tmp_path / "ours")
+
+
+@pytest.mark.parametrize("source", [object(), {"a": 1}, None])
+def test_a_model_in_place_of_a_path_is_refused(source):
+    with pytest.raises(UserError, match="source is of .*; give the path of files: save it first"):
+        load_pretrained("huggingface", source)

@@ -285,7 +285,7 @@ def edit(folder, change):
         (damage_no_description, "does not describe a release"),
         (damage_version, "format_version 99, this library reads 2"),
         (damage_model, "does not describe a release"),
-        (damage_card, "does not describe a release"),
+        (damage_card, "config.json: card is a NoneType; it takes a ModelCard"),
         (damage_kind, "does not describe a release"),
         (damage_nesting, "does not describe a release"),
         (damage_labels, "1 labels for a model of 5 classes"),

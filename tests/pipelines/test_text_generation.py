@@ -56,7 +56,23 @@ def test_of_a_text_longer_than_the_model_its_end_is_seen(causal_release):
     generation = TextGeneration(causal_release)
     long = "x" * 50 + "the end of a text that is long"
     settings = {"max_new_tokens": 8, "sampling": LETTERS}
-    assert generation([long], **settings) == generation([long[-32:]], **settings)
+    wanted = generation([long[-32:]], **settings)
+    told = "a text of 80 tokens is longer .* max_seq_len=32: the first 48 are not seen"
+    with pytest.warns(UserWarning, match=told):
+        assert generation([long], **settings) == wanted
+    with pytest.warns(UserWarning, match=told):
+        assert ["".join(generation.stream(long, **settings))] == wanted
+
+
+@pytest.mark.parametrize("name", ["__call__", "stream"])
+def test_arguments_of_others_are_answered_with_those_of_the_pipeline(causal_release, name):
+    continued = getattr(TextGeneration(causal_release), name)
+    with pytest.raises(TypeError, match="TextGeneration.* no argument 'stop'; give stop_texts="):
+        continued(["some text"], stop=".")
+    with pytest.raises(TypeError, match="give seed=0"):
+        continued(["some text"], key=jax.random.key(0))
+    with pytest.raises(TypeError, match=r"give sampling=Sampling\(top_p=…\)"):
+        continued(["some text"], top_p=0.5)
 
 
 def test_a_stop_token_ends_a_text_and_is_no_part_of_it(causal_release):

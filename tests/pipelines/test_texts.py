@@ -106,7 +106,7 @@ def test_texts_come_from_the_command_line_and_from_files(tmp_path, monkeypatch):
 def test_no_text_and_empty_texts_are_refused(tmp_path):
     with pytest.raises(UserError, match="there is no text"):
         gather_texts([])
-    with pytest.raises(UserError, match="one of the texts is empty"):
+    with pytest.raises(UserError, match=r"text \d of \d is empty; leave it out"):
         gather_texts(["a", " \n"])
     with pytest.raises(UserError, match="No such file"):
         read_text(tmp_path / "missing")
@@ -122,3 +122,12 @@ def test_bytes_that_are_not_utf_8_are_named(tmp_path):
     path.write_bytes("für".encode("latin-1"))
     with pytest.raises(UserError, match="is not UTF-8: byte 0xfc at 1; convert it"):
         read_text(path)
+
+
+def test_a_text_that_names_a_file_is_read_as_a_text_and_says_so(tmp_path, capsys):
+    path = tmp_path / "t.txt"
+    path.write_text("inside")
+    assert gather_texts([str(path), "plain"]) == [str(path), "plain"]
+    assert f"note: '{path}' is read as a text; --file reads" in capsys.readouterr().err
+    assert gather_texts(["plain"], [path]) == ["plain", "inside"]
+    assert capsys.readouterr().err == ""

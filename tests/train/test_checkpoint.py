@@ -156,7 +156,8 @@ def test_the_best_is_found_by_name(two_saved, tmp_path_factory):
 def test_a_damaged_checkpoint_is_an_error_that_names_its_folder(two_saved):
     shutil.rmtree(two_saved / "checkpoints" / "2" / "model")
     checkpoints = Checkpoints(two_saved)
-    with pytest.raises(UserError, match="checkpoint 2 in .* cannot be read: .*\nRemove the folder"):
+    message = "checkpoint 2 in .* cannot be read: .*\nIf it is damaged, remove the folder"
+    with pytest.raises(UserError, match=message):
         checkpoints.restore(2, jax.eval_shape(lambda: small_state(0)))
     checkpoints.close()
 

@@ -163,11 +163,31 @@ def test_splits_of_different_classes_are_an_error(monkeypatch):
         ToyData, "open", lambda self, split: (ToySource if split == "train" else Other)(20)
     )
     data = ToyData(data_dir="elsewhere")
-    with pytest.raises(UserError, match="different classes, in another order"):
+    with pytest.raises(UserError, match="'train' and 'test' have the same classes in another o"):
         Classification().check(toy_model(), data)
     Other.class_names = ("high, shrill", "low")
-    with pytest.raises(UserError, match="different classes, such as 'high', 'high, shrill'; "):
+    said = "'test' has 'high, shrill', which 'train' does not; split 'train' has 'high', which 'te"
+    with pytest.raises(UserError, match=said):
         Classification().check(toy_model(), ToyData(data_dir="third"))
+    Other.class_names = ("high", "low", "middle")  # told before their number is
+    with pytest.raises(UserError, match="'test' has 'middle', which 'train' does not: labels"):
+        Classification().check(toy_model(), ToyData(data_dir="fourth"))
+
+
+def test_classes_of_which_there_is_no_example_are_told_and_have_names(capsys):
+    model, data = toy_model(), ToyData(eval_batch_size=8)
+    Classification().check(model, data)
+    assert not capsys.readouterr().err
+    assert Classification().card(model, data).labels == ("low", "high")
+    decoder = dataclasses.replace(model.decoder, num_classes=4)
+    model = dataclasses.replace(model, decoder=decoder)
+    Classification().check(model, data)
+    said = capsys.readouterr().err
+    assert re.search("4 classes apart, but the data has 2; .*'class 2'.* set .*num_classes=2", said)
+    assert Classification().card(model, data).labels == ("low", "high", "class 2", "class 3")
+    built = models.build(model, jax.random.key(0))
+    table = Classification().show(built, batch(Classification(), data), data).texts
+    assert len(table["predictions"].splitlines()) == 10
 
 
 def test_inputs_that_the_model_misses_are_named_beside_those_that_there_are(monkeypatch):

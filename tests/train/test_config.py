@@ -29,8 +29,26 @@ def test_a_run_survives_the_way_through_json_and_config_dict():
 
 @pytest.mark.parametrize("field", ["num_steps", "log_every", "eval_every"])
 def test_a_rhythm_of_nothing_is_refused(field):
-    with pytest.raises(ValueError, match=f"{field}=0 must be 1 or more"):
+    with pytest.raises(ValueError, match=f"{field}=0 .*must be 1 or more"):
         experiment(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "takes"),
+    [
+        (CONFIG, "num_steps", "100", "int"),
+        (CONFIG, "peak_tflops", "much", "float or None"),
+        (CONFIG.checkpoint, "every", "10", "int"),
+        (CONFIG.optimizer, "learning_rate", "1e-3", "float"),
+        (CONFIG.hosts, "timeout", 1.5, "int"),
+        (CONFIG.pretrained, "source", 3, "str or None"),
+        (CONFIG.parallel, "fsdp", "2", "int"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(part, field, value, takes):
+    with pytest.raises(ValueError) as error:
+        dataclasses.replace(part, **{field: value})
+    assert str(error.value) == f"{field}={value!r} is not valid; it takes {takes}"
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -14,7 +14,8 @@ import pytest
 
 from perceiver_jax import load_checkpoint, params
 from perceiver_jax.errors import UserError
-from perceiver_jax.train.interruption import Preempted
+from perceiver_jax.train import hosts
+from perceiver_jax.train.interruption import Interruption, Preempted
 from perceiver_jax.train.main import train
 from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import OptimizerConfig
@@ -109,7 +110,9 @@ def test_a_terminated_run_is_saved_without_evaluation_and_goes_on(
     tmp_path, undisturbed, monkeypatch, capsys
 ):
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    monkeypatch.setattr(MetricsWriter, "scalars", terminating_at(4, MetricsWriter.scalars))
+    monkeypatch.setattr(
+        MetricsWriter, "scalars", signalled_at(4, MetricsWriter.scalars, signal.SIGTERM)
+    )
     # Step 5 would be evaluated and saved anyway.
     config = experiment(
         eval_every=1, checkpoint=dataclasses.replace(experiment().checkpoint, every=5)
@@ -119,7 +122,8 @@ def test_a_terminated_run_is_saved_without_evaluation_and_goes_on(
     monkeypatch.undo()
     signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 75
-    assert "step 5 is saved; the same command goes on from it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "saved step 5; the same command goes on from there (exit code 75)" in said
     assert steps(tmp_path) == [5]
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [("eval/loss" in row) for row in rows] == [True] * 4 + [False]
@@ -129,15 +133,75 @@ def test_a_terminated_run_is_saved_without_evaluation_and_goes_on(
     assert [row["train/loss"] for row in ours] == [row["train/loss"] for row in theirs]
 
 
-def terminating_at(step, scalars):
-    """Writing metrics, in which SIGTERM comes at a step."""
+def signalled_at(step, scalars, name):
+    """Writing metrics, in which a signal comes at a step."""
 
     def write(self, number, values):
         scalars(self, number, values)
         if number == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), name)
 
     return write
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def test_a_run_stopped_by_hand_is_saved_without_evaluation_and_goes_on(
+    tmp_path, undisturbed, monkeypatch
+):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    arrived = signalled_at(4, MetricsWriter.scalars, signal.SIGINT)
+    monkeypatch.setattr(MetricsWriter, "scalars", arrived)
+    config = experiment(checkpoint=dataclasses.replace(experiment().checkpoint, every=12))
+    with pytest.raises(KeyboardInterrupt) as ended:
+        train(config, tmp_path)
+    monkeypatch.undo()
+    signal.signal(signal.SIGINT, before)
+    assert str(ended.value) == "stopped; saved step 5; the same command goes on from there"
+    assert steps(tmp_path) == [5]
+    train(config, tmp_path)
+    same(trained(tmp_path), trained(undisturbed))
+
+
+def test_a_second_press_would_lose_what_came_after_the_newest_checkpoint(tmp_path, monkeypatch):
+    seen, greatest = [], hosts.Greatest.__call__
+    interruptions = []
+    monkeypatch.setattr(Interruption, "__enter__", lambda self: interruptions.append(self) or self)
+
+    def look(self, here):
+        seen.append(interruptions[0].unsaved)
+        return greatest(self, here)
+
+    monkeypatch.setattr(hosts.Greatest, "__call__", look)
+    train(experiment(), tmp_path)
+    # Looked at before the step is counted. A save is known to be whole when the next one begins.
+    assert seen == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 4, 5]
+
+
+# ---- Code that changed ---------------------------------------------------------------------------
+
+
+def test_a_model_of_other_code_is_refused_with_its_parameter_and_nothing_is_touched(
+    tmp_path, undisturbed, monkeypatch, capfd
+):
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    # The same config that makes another model, as when the code is edited.
+    monkeypatch.setattr("perceiver_jax.train.main.check_resumable", lambda *_: None)
+    changed = experiment(decoder={"num_output_query_channels": 4})
+    capfd.readouterr()
+    with pytest.raises(UserError) as refused:
+        train(changed, workdir)
+    message = str(refused.value)
+    assert message.startswith(
+        "parameter decoder/cross_attention/attention/key/bias is (4,) in the model and (8,) in "
+        "the checkpoint of step 12, and "
+    )
+    assert "the code of the model changed" in message and "another --workdir" in message
+    assert "Remove" not in message
+    assert capfd.readouterr().err == ""
+    assert steps(workdir) == steps(undisturbed)
+    same(trained(workdir), trained(undisturbed))
 
 
 # ---- Damaged files -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from perceiver_jax.train.metrics import MetricsWriter, read_rows
 from perceiver_jax.train.optim import OptimizerConfig
 from perceiver_jax.train.parallel import ParallelConfig
 from tests.conftest import ROOT
-from tests.train.test_faults import terminating_at
+from tests.train.test_faults import signalled_at
 from tests.train.tiny_runs import experiment
 
 STEPS = 30
@@ -155,7 +155,9 @@ def one_process_until(step, workdir):
     """Trains in this process until SIGTERM comes at a step."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MetricsWriter, "scalars", terminating_at(step, MetricsWriter.scalars))
+        patch.setattr(
+            MetricsWriter, "scalars", signalled_at(step, MetricsWriter.scalars, signal.SIGTERM)
+        )
         with pytest.raises(Preempted):
             train(config(), workdir)
     signal.signal(signal.SIGTERM, before)
@@ -176,6 +178,7 @@ def test_ctrl_c_in_one_of_two_ends_both_also_where_one_came_late(tmp_path):
     output, codes = pair.ended()
     assert codes == (130, 130), output + pair.errors()
     assert newest(tmp_path / "run") < STEPS
+    assert f"saved step {newest(tmp_path / 'run')}; the same command" in pair.errors()
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +213,7 @@ def test_sigterm_to_one_of_two_saves_one_step_and_ends_both_with_75(run_of_many)
     output, codes, step = found["two, terminated"]
     assert codes == (75, 75)
     assert found["one"] == 4 and step > 6
-    assert f"step {step} is saved; the same command goes on from it" in output
+    assert f"saved step {step}; the same command goes on from there" in output
     assert found["one again"] == step + 2
 
 

@@ -65,11 +65,11 @@ def test_training_loss_is_smoothed_and_comes_with_accuracy():
 
 def test_mixed_images_are_scored_by_their_targets():
     logits = np.asarray([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]], np.float32)
-    target = np.asarray([[0.25, 0.75], [1.0, 0.0]], np.float32)  # of a dataset of two classes
+    target = np.asarray([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]], np.float32)
     batch = {"image": None, "label": jnp.asarray([0, 1]), "target": jnp.asarray(target)}
     task = ImageClassification(label_smoothing=0.3)
     sums = task.loss(lambda images, key: jnp.asarray(logits), batch, None)
-    targets = 0.7 * np.pad(target, ((0, 0), (0, 1))) + 0.1
+    targets = 0.7 * target + 0.1
     losses = -(targets * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum(-1)
     assert [float(x) for x in sums["loss"]] == pytest.approx([losses.sum(), 2], rel=1e-6)
     assert [float(x) for x in sums["accuracy"]] == [1, 2]
@@ -120,8 +120,8 @@ def test_a_model_and_data_that_fit_are_accepted():
     ("data", "message"),
     [
         ({"synthetic_classes": 11}, "tells 10 classes apart, but .* has 11; .*num_classes=11"),
+        ({"synthetic_classes": 9}, "tells 10 classes apart, but .* has 9; .*num_classes=9"),
         ({"synthetic_shape": (8, 9, 1)}, r"have shape \(8, 9, 1\), the model takes \(8, 8, 1\)"),
-        ({"synthetic_shape": (8, 8, 3)}, r"have shape \(8, 8, 3\), the model takes \(8, 8, 1\)"),
         (
             {"rand_augment_layers": 2},
             "rand_augment_layers=2 is for images of 3 ch.* have 1: set it",
@@ -134,6 +134,40 @@ def test_a_model_and_data_that_fit_are_accepted():
 def test_a_model_and_data_that_do_not_fit_are_refused_with_the_remedy(data, message):
     with pytest.raises(UserError, match=message):
         CONFIG.task.check(CONFIG.model, dataclasses.replace(CONFIG.data, **data))
+
+
+@pytest.mark.parametrize(
+    ("data", "remedies"),
+    [
+        ({"synthetic_shape": (8, 9, 1)}, ["image_size=8,8", "image_shape=8,9,1"]),
+        # No resizing changes channels.
+        ({"synthetic_shape": (8, 8, 3)}, ["image_shape=8,8,3"]),
+        ({"synthetic_shape": (9, 9, 3), "image_size": (8, 8)}, ["image_shape=8,8,3"]),
+        (
+            {"synthetic_shape": (20, 30, 3)},
+            ["image_size=8,8 and image_shape=8,8,3", "image_shape=20,30,3"],
+        ),
+        (
+            {"synthetic_shape": (20, 30, 3), "image_size": (5, 5)},
+            ["image_size=8,8 and image_shape=8,8,3", "image_shape=5,5,3"],
+        ),
+    ],
+)
+def test_each_remedy_for_images_of_another_shape_is_one(data, remedies):
+    data = dataclasses.replace(CONFIG.data, **data)
+    with pytest.raises(UserError) as error:
+        CONFIG.task.check(CONFIG.model, data)
+    said = str(error.value).rpartition("; set ")[2].replace(" to crop and resize them", "")
+    said = said.replace("--config.data.", "").replace("--config.model.encoder.", "")
+    assert said.split(", or ") == remedies
+    for remedy in remedies:
+        given = dict(option.split("=") for option in remedy.split(" and "))
+        sizes = {name: tuple(map(int, value.split(","))) for name, value in given.items()}
+        shape = {"image_shape": sizes["image_shape"]} if "image_shape" in sizes else {}
+        size = {"image_size": sizes["image_size"]} if "image_size" in sizes else {}
+        encoder = dataclasses.replace(CONFIG.model.encoder, **shape)
+        model = dataclasses.replace(CONFIG.model, encoder=encoder)
+        CONFIG.task.check(model, dataclasses.replace(data, **size))
 
 
 @pytest.mark.parametrize(

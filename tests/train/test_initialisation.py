@@ -14,7 +14,12 @@ from perceiver_jax.data.text.fast_tokenizer import FastTokenizer
 from perceiver_jax.data.text.train_tokenizer import train
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import Release, release
-from perceiver_jax.train.initialisation import PretrainedConfig, initial_arrays
+from perceiver_jax.train.initialisation import (
+    PretrainedConfig,
+    check_tokenizer,
+    described_start,
+    initial_arrays,
+)
 from tests.train.tiny_texts import classifier, language_model
 
 BYTES = ModelCard(text=TextPreprocessing())
@@ -139,3 +144,42 @@ def test_the_language_model_of_a_format_starts_ours(name, random_model):
     found = release(random_model(lambda: models.build(theirs, jax.random.key(0))))
     for part in ("model", "encoder"):
         assert take(dataclasses.replace(found, card=BYTES), ours, part)
+
+
+def test_it_is_said_where_weights_come_from_and_how_many_they_are(pretrained, tmp_path):
+    config = classifier(tmp_path).model
+    skeleton = models.skeleton(config)
+    taken = take(pretrained, config, "encoder")
+    number = sum(x.size for x in taken.values())
+    total = sum(x.size for x in skeleton.params.values())
+    assert 0 < number < total
+    line = described_start("runs/mlm", "step 500 of the run 'mlm'", taken, skeleton)
+    start = "pretrained   runs/mlm (step 500 of the run 'mlm'): "
+    assert line == f"{start}{number:,} of {total:,} parameters"
+    assert described_start("x:y", None, {}, skeleton).startswith("pretrained   x:y: 0 of ")
+
+
+@pytest.mark.parametrize("scheme", ["", "ours:"])
+def test_a_tokenizer_that_is_not_there_is_found_beside_the_weights(scheme, tmp_path):
+    there = tmp_path / "release"
+    there.mkdir()
+    source = PretrainedConfig(source=f"{scheme}{there}")
+    data = language_model(tmp_path, data={"tokenizer": "runs/gone/tokenizer.json"}).data
+    with pytest.raises(UserError, match="To train one: "):
+        check_tokenizer(data, source)
+    train(["some text"] * 3, vocab_size=262, lowercase=False).save(str(there / "tokenizer.json"))
+    with pytest.raises(UserError) as error:
+        check_tokenizer(data, source)
+    option, _, value = str(error.value).rpartition(" ")[2].partition("=")
+    assert option == "--config.data.tokenizer" and value == str(there)
+    check_tokenizer(dataclasses.replace(data, tokenizer=value), source)
+    check_tokenizer(data, PretrainedConfig())  # the task tells of it
+    check_tokenizer(None, source)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_told_of_as_it_is(tmp_path):
+    for name in ("tokenizer.json", "broken.json"):
+        (tmp_path / name).write_text("{}")
+    data = language_model(tmp_path, data={"tokenizer": str(tmp_path / "broken.json")}).data
+    with pytest.raises(UserError, match="cannot be read from"):
+        check_tokenizer(data, PretrainedConfig(source=str(tmp_path)))

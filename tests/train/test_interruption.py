@@ -38,16 +38,18 @@ PRESSED_TWICE = """
 import os, signal
 from perceiver_jax.train.interruption import Interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)
-with Interruption():
+with Interruption() as interruption:
+    interruption.unsaved = 1234
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGINT)
 print("still here")
 """
 
 
-def test_the_second_press_ends_the_process_at_once():
+def test_the_second_press_ends_the_process_at_once_and_says_what_is_lost():
     done = subprocess.run([sys.executable, "-c", PRESSED_TWICE], cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stdout) == (130, b"")
+    assert b"stopped at once; up to 1,234 steps are lost\n" in done.stderr
 
 
 def test_afterwards_ctrl_c_is_as_before():
@@ -81,7 +83,7 @@ def test_termination_asks_for_more_than_a_press_and_raises_nothing(capfd):
     with Interruption() as interruption:
         press()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.request == Request.SAVE == max(Request)
+        assert interruption.request == Request.VACATE == max(Request)
     assert "SIGTERM: saving after this step" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

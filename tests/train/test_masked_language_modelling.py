@@ -96,6 +96,10 @@ def test_a_token_is_shown_as_its_text_or_by_its_name(tmp_path):
     trained, of_bytes = FastTokenizer("trained", path), ByteTokenizer()
     (movie,) = trained.encode(" movie")
     assert _readable(trained, int(movie)) == " movie"
+    # A space alone is 'Ġ' in the vocabulary; of a character's bytes there is no other name.
+    assert trained.token(int(trained.encode(" ")[0])) == "Ġ"
+    assert [_readable(trained, int(i)) for i in trained.encode(" é")] == [" ", "Ã", "©"]
+    assert _readable(trained, trained.mask_id) == "[MASK]"
     assert [_readable(of_bytes, i) for i in (ord("x") + 6, ord(" ") + 6, 0xFF + 6, 3)] == [
         "x",
         " ",

@@ -226,5 +226,5 @@ def test_inputs_that_cannot_be_divided_are_named():
 
 
 def test_a_negative_least_size_is_refused():
-    with pytest.raises(ValueError, match="min_fsdp_mib=-1 must be 0 or more"):
+    with pytest.raises(ValueError, match="min_fsdp_mib=-1.0 must be 0 or more"):
         ParallelConfig(min_fsdp_mib=-1)

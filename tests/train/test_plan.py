@@ -25,7 +25,7 @@ from perceiver_jax.train.accelerators import ACCELERATORS
 from perceiver_jax.train.batch_shapes import batch_shapes
 from perceiver_jax.train.config import ExperimentConfig
 from perceiver_jax.train.parallel import ParallelConfig
-from perceiver_jax.train.plan import make_plan, memory_remedies, mesh_sizes, report
+from perceiver_jax.train.plan import make_plan, memory_remedies, mesh_sizes, report, with_prefix
 from perceiver_jax.train.program import make_program
 from perceiver_jax.train.program_costs import read_costs
 from tests.conftest import ROOT
@@ -277,3 +277,32 @@ def test_mistakes_are_answered_in_a_sentence(arguments, message):
     assert done.returncode == 1
     assert f"error: {message}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "said"),
+    [
+        (0, "B", "0 B"),
+        (4, "B", "4 B"),
+        (999, "B", "999 B"),
+        (6_924, "B", "6.92 kB"),
+        (1.5712e12, "B", "1.57 TB"),
+        (999_960, "B", "1.00 MB"),
+        (0.0357, "s", "35.7 ms"),
+        (4.5e-10, "s", "450 ps"),
+        (1.143e15, "FLOP", "1.14 PFLOP"),
+        (2e19, "FLOP", "20,000 PFLOP"),
+    ],
+)
+def test_quantities_have_three_digits_and_a_prefix(number, unit, said):
+    assert with_prefix(number, unit) == said
+
+
+def test_no_quantity_of_a_small_model_is_shown_as_nothing(single):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report(single, ACCELERATORS))
+    shown = console.export_text()
+    assert "0.000" not in shown and "0.0 ms" not in shown
+    assert f"parameters  {with_prefix(single.parameters, 'B'):>10}".split() == next(
+        line.split() for line in shown.splitlines() if line.split()[:1] == ["parameters"]
+    )

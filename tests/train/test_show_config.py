@@ -20,6 +20,24 @@ class Car:
     size: Literal["s", "l"] | None = setting(None, "'s' or 'l'")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trailer:
+    """Fields as dataclasses have them, without a meaning."""
+
+    num_axles: int = 2
+    colours: tuple[str, ...] = dataclasses.field(default_factory=lambda: ("red",))
+    car: Car = dataclasses.field(default_factory=Car)
+
+
+def test_fields_without_a_meaning_show_their_type():
+    lines = [" ".join(line.split()) for line in describe(Trailer(colours=("blue",)))]
+    assert lines[:3] == [
+        "num_axles = 2 # int",
+        "colours = ('blue',) (default ('red',)) # tuple[str, ...]",
+        "car: Car",
+    ]
+
+
 def test_choices_are_named_once():
     meanings = [line.partition(" # ")[2] for line in describe(Car())]
     assert meanings == [

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interop.formats.deepmind import imagenet
-from interop.formats.deepmind.files import published, read, write
+from interop.formats.deepmind.files import ENDINGS, published, read, write
 from interop.formats.deepmind.kinds import FAMILIES, WHOSE
 from interop.formats.deepmind.released import PUBLISHED
 from interop.formats.families import family_of
@@ -13,6 +13,7 @@ from perceiver_jax.errors import UserError
 from perceiver_jax.models import AnyModelConfig, CausalSequenceConfig, PerceiverConfig
 
 __all__ = [
+    "ENDINGS",
     "PUBLISHED",
     "WHOSE",
     "config",

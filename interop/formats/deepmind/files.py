@@ -31,6 +31,8 @@ from perceiver_jax.models import AnyModelConfig, skeleton
 
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
+ENDINGS = (".pystate", ".pickle", ".npz")
+"""Of files that are written."""
 FRAMES = f"{optical_flow.PROJECTION}/w"
 """A tensor that only models of two frames have."""
 BARE = {
@@ -104,5 +106,5 @@ def write(destination: Path, foreign: Foreign) -> None:
     elif destination.suffix == ".npz":
         npz.write(destination, foreign.arrays)
     else:
-        raise FileError(f"{destination} has to end in .pystate, .pickle, .npz for this format")
+        raise FileError(f"{destination} has to end in {', '.join(ENDINGS)} for this format")
     write_settings_beside(destination, foreign.settings)

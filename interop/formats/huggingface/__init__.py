@@ -10,12 +10,22 @@ from typing import Any
 
 from interop.formats.families import family_of
 from interop.formats.huggingface.config_json import architecture
-from interop.formats.huggingface.files import read, write
+from interop.formats.huggingface.files import ENDINGS, read, write
 from interop.formats.huggingface.kinds import FAMILIES, WHOSE
 from interop.rows import Row
 from perceiver_jax.models import AnyModelConfig, PerceiverConfig, ResamplerConfig
 
-__all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
+__all__ = [
+    "ENDINGS",
+    "WHOSE",
+    "config",
+    "notes",
+    "read",
+    "requirements",
+    "rows",
+    "settings",
+    "write",
+]
 
 
 def config(settings: Mapping[str, Any]) -> PerceiverConfig | ResamplerConfig:

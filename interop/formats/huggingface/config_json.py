@@ -142,6 +142,8 @@ def architecture(settings: Mapping[str, Any], classes: Iterable[str]) -> str:
     given = architectures if isinstance(architectures, list | tuple) else ()
     classes = list(classes)
     found = [name for name in classes if name in given]
+    if "format_version" in settings:
+        raise ConfigError("this is a release of ours; read it with the format 'ours'")
     if len(found) != 1:
         raise ConfigError(
             f"config.json has architectures={architectures!r}; it takes one of {', '.join(classes)}"

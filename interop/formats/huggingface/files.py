@@ -26,6 +26,8 @@ CLASSES_WITHOUT_PICTURES = (
 )
 NUM_BYTES = 262
 """The vocabulary of UTF-8 bytes."""
+ENDINGS = ("",)
+"""Of what is written: a folder."""
 
 
 def read(source: Path) -> Foreign:

@@ -11,12 +11,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from interop.formats.krasserm.files import read, write
+from interop.formats.krasserm.files import ENDINGS, read, write
 from interop.formats.krasserm.kinds import WHOSE, of_config, of_settings
 from interop.rows import Row
 from perceiver_jax.models import AnyModelConfig
 
-__all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
+__all__ = [
+    "ENDINGS",
+    "WHOSE",
+    "config",
+    "notes",
+    "read",
+    "requirements",
+    "rows",
+    "settings",
+    "write",
+]
 
 
 def config(hyperparameters: Mapping[str, Any]) -> AnyModelConfig:

@@ -27,6 +27,8 @@ HYPERPARAMETERS, OF_DATA = "hyper_parameters", "datamodule_hyper_parameters"
 """Where a Lightning checkpoint keeps those of the model and those of its data."""
 STATE_DICTS = (".pt", ".pth", ".bin", ".safetensors")
 """Endings of files with a state dict alone."""
+ENDINGS = ("", ".ckpt", *STATE_DICTS)
+"""Of what is written; none: a folder."""
 WRAPPERS = ("model.", "backend_model.")
 """Prefixes of names in files of Lightning and of Hugging Face's interface."""
 NOT_OF_THE_MODEL = (

@@ -10,13 +10,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from interop.formats.lucidrains.arguments import as_settings, parse
-from interop.formats.lucidrains.files import read, write
+from interop.formats.lucidrains.files import ENDINGS, read, write
 from interop.formats.lucidrains.kinds import WHOSE, of_arguments, of_config
 from interop.formats.settings import check_settings
 from interop.rows import Row, table
 from perceiver_jax.models import AnyModelConfig
 
-__all__ = ["WHOSE", "config", "notes", "read", "requirements", "rows", "settings", "write"]
+__all__ = [
+    "ENDINGS",
+    "WHOSE",
+    "config",
+    "notes",
+    "read",
+    "requirements",
+    "rows",
+    "settings",
+    "write",
+]
 
 
 def config(settings: Mapping[str, Any]) -> AnyModelConfig:

@@ -149,7 +149,7 @@ def parse(settings: Mapping[str, Any]) -> AnyArguments:
             "mixed-latents and experimental variants are not)"
         )
     _refuse_unknown(name, left)
-    arguments = from_dict(CLASSES[name], left, f"arguments of lucidrains' {name}")
+    arguments = from_dict(CLASSES[name], left, f"lucidrains' {name}")
     if isinstance(arguments, PerceiverARArguments):
         _check_autoregressive(arguments)
         return arguments
@@ -221,6 +221,7 @@ def _refuse_unknown(name: str, settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"the files do not tell these arguments of lucidrains' {name}, and shapes do not "
             f"decide them:{listed}\nwrite all arguments that the model was built with as JSON "
-            "beside the weights, under their name (model.pt: model.json); told by shapes: "
+            "beside the weights, under their name (model.pt: model.json), or into a file for "
+            "--config=FILE.json; told by shapes: "
             f"{json.dumps(told)}"
         )

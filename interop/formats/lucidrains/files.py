@@ -21,6 +21,8 @@ from perceiver_jax.card import TextPreprocessing
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 SAFETENSORS = ".safetensors"
+ENDINGS = (*TORCH, SAFETENSORS)
+"""Of files that are written."""
 INSIDE = ("config", "settings", "kwargs")
 """Keys under which a PyTorch file may keep the constructor arguments."""
 CONFIG = "config.json"
@@ -89,7 +91,7 @@ def write(destination: Path, foreign: Foreign) -> None:
     else:
         raise FileError(
             f"{destination} does not say in which kind of file to write; end it in "
-            f"{', '.join((*TORCH, SAFETENSORS))}"
+            f"{', '.join(ENDINGS)}"
         )
     write_settings_beside(destination, foreign.settings)
 

@@ -15,10 +15,11 @@ import numpy as np
 from perceiver_jax.config import setting
 from perceiver_jax.data.audio.mel import MelConfig, masked, mel_spectrogram
 from perceiver_jax.data.audio.pictures import spectrogram_picture, waveform_picture
-from perceiver_jax.data.audio.sounds import crops
+from perceiver_jax.data.audio.sounds import SOUND, crops
 from perceiver_jax.data.labelled import LabelledDataConfig, open_split
 from perceiver_jax.data.pipeline import Example
 from perceiver_jax.data.sources import DatasetError, Source
+from perceiver_jax.data.stored_examples import entry, label_of
 
 DATASETS = ("folders", "audioset", "instruments", "synthetic")
 _MANY_LABELS = ("audioset", "instruments", "synthetic")
@@ -121,7 +122,7 @@ class AudioDataConfig(LabelledDataConfig):
             return AudioSet(self.data_dir, split)
         from perceiver_jax.data.audio.folders import SoundFolder
 
-        return SoundFolder(self.data_dir, split)
+        return SoundFolder(self.data_dir, split, train_split=self.train_split)
 
     def _instruments(self, split: str) -> Source:
         from perceiver_jax.data.audio.general_midi import load_soundfont
@@ -136,19 +137,25 @@ class AudioDataConfig(LabelledDataConfig):
         )
 
     def prepare(self, example: Example, rng: np.random.Generator | None) -> Example:
-        """See `LabelledDataConfig`; without `rng` it is the crop in the middle."""
+        """See `LabelledDataConfig`; without `rng` it is the crop in the middle.
+
+        Args:
+            example: `{"sound": a SoundFile, Samples or other Sound, "label": ...}`; without a label
+                what is returned has none.
+            rng: draws the crop and the augmentation; None in evaluation.
+        """
         if rng is None:
             return self._at(example, [0.5])[0]
-        [crop], label = self._crops(example, [rng.random()]), example["label"]
+        [crop], labels = self._crops(example, [rng.random()]), label_of(example)
         if rng.random() < self.mixing_rate:
             source = open_split(self, self.train_split)
             other = source[int(rng.integers(len(source)))]
             share = np.float32(rng.uniform(0.25, 0.75))
             crop = share * crop + (1 - share) * self._crops(other, [rng.random()])[0]
-            label = label | other["label"]
+            labels = {"label": example["label"] | other["label"]}
         gain = 10 ** (rng.uniform(-self.max_gain_db, self.max_gain_db) / 20)
         crop = np.clip(crop * np.float32(gain), -1.0, 1.0)
-        return {"inputs": self._inputs(crop, rng), "label": label}
+        return {"inputs": self._inputs(crop, rng), **labels}
 
     def views(self, example: Example) -> Sequence[Example]:
         """See `LabelledDataConfig`."""
@@ -162,13 +169,13 @@ class AudioDataConfig(LabelledDataConfig):
 
     def _at(self, example: Example, places: Sequence[float] | np.ndarray) -> list[Example]:
         return [
-            {"inputs": self._inputs(crop, None), "label": example["label"]}
+            {"inputs": self._inputs(crop, None), **label_of(example)}
             for crop in self._crops(example, places)
         ]
 
     def _crops(self, example: Example, places: Sequence[float] | np.ndarray) -> list[np.ndarray]:
         return crops(
-            example["sound"],
+            entry(example, "sound", SOUND),
             [float(place) for place in places],
             num_samples=self.num_samples,
             sample_rate=self.sample_rate,

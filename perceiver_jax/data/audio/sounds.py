@@ -2,14 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from perceiver_jax.data.audio.decoding import mixed, resampled
 from perceiver_jax.data.sources import DatasetError
 
+SOUND = "a SoundFile(path) or Samples([c, n] samples, rate)"
+"""What a sound is, for messages."""
 
+
+@runtime_checkable
 class Sound(Protocol):
     """Something that can be heard."""
 
@@ -42,10 +46,21 @@ class Samples:
     Attributes:
         samples: [c, n] float32 in [-1, 1].
         rate: samples a second.
+
+    Raises:
+        DatasetError: samples have another shape or type.
     """
 
     samples: np.ndarray
     rate: int
+
+    def __post_init__(self):
+        shape, kind = np.shape(self.samples), np.asarray(self.samples).dtype
+        if len(shape) != 2 or kind.kind != "f":
+            raise DatasetError(
+                f"samples have shape {shape} and type {kind}; expected [channels, n] floats from "
+                "-1 to 1"
+            )
 
     def seconds(self) -> float:
         """See `Sound`."""
@@ -81,8 +96,10 @@ def crops(
         num_channels: of the crops.
 
     Raises:
-        DatasetError: the sound cannot be read, or has no length.
+        DatasetError: the sound is none, cannot be read, or has no length.
     """
+    if not isinstance(sound, Sound):
+        raise DatasetError(f"the sound is a {type(sound).__name__}; expected {SOUND}")
     length = sound.seconds()
     if not length > 0:
         raise DatasetError(f"{sound} is empty; leave it out")

@@ -14,7 +14,8 @@ from perceiver_jax.data.point_clouds import augmentation
 from perceiver_jax.data.point_clouds.folders import find_files
 from perceiver_jax.data.point_clouds.picture import draw_cloud
 from perceiver_jax.data.point_clouds.prepared import PreparedClouds
-from perceiver_jax.data.sources import Source
+from perceiver_jax.data.sources import DatasetError, Source
+from perceiver_jax.data.stored_examples import entry, label_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,14 +98,20 @@ class PointCloudDataConfig(LabelledDataConfig):
                 data_dir=self.data_dir,
             )
         return PreparedClouds(
-            find_files(self.dataset, self.data_dir, split),
+            find_files(self.dataset, self.data_dir, split, train_split=self.train_split),
             self.num_stored_points,
             prepared_folder(self.cache_dir) / "point_clouds",
             normals=self.normals,
         )
 
     def prepare(self, example: Example, rng: np.random.Generator | None) -> Example:
-        """See `LabelledDataConfig`."""
+        """See `LabelledDataConfig`.
+
+        Args:
+            example: `{"points": [n, 3 or 6], "label": int}`; without a label what is returned has
+                none.
+            rng: draws the points and the augmentation; None in evaluation.
+        """
         return self._view(example, rng, 0)
 
     def views(self, example: Example) -> Sequence[Example]:
@@ -116,15 +123,24 @@ class PointCloudDataConfig(LabelledDataConfig):
         return draw_cloud(np.asarray(inputs)[:, :3])
 
     def _view(self, example: Example, rng: np.random.Generator | None, view: int) -> Example:
-        rows = example["points"][:, : 6 if self.normals else 3]
+        rows = self._points(example)
         num_points = min(self.num_points, len(rows)) if self.padded else self.num_points
         rows = augmentation.normalized_rows(augmentation.choose(rows, num_points, rng, view))
         if rng is not None:
             rows = augmentation.normalized_rows(self._augmented(rows, rng))
         if not self.padded:
-            return {"inputs": rows, "label": example["label"]}
+            return {"inputs": rows, **label_of(example)}
         rows, mask = augmentation.padded(rows, self.num_points)
-        return {"inputs": rows, "label": example["label"], "input_mask": mask}
+        return {"inputs": rows, "input_mask": mask, **label_of(example)}
+
+    def _points(self, example: Example) -> np.ndarray:
+        """[n, 3 or 6] of the points of an example, those columns that are wanted."""
+        wanted = 6 if self.normals else 3
+        form = f"[points, {'6' if self.normals else '3 or more'}] numbers"
+        points = np.asarray(entry(example, "points", form))
+        if points.ndim != 2 or not len(points) or points.shape[1] < wanted:
+            raise DatasetError(f"'points' has shape {points.shape}; expected {form}")
+        return points[:, :wanted]
 
     def _augmented(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Rows of points around zero, moved as the settings say."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from perceiver_jax.data.class_folders import find_class_files
 from perceiver_jax.data.point_clouds.files import SUFFIXES
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.splits import check_split
@@ -24,22 +25,30 @@ class CloudFiles(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def find_files(dataset: str, data_dir: str | None, split: str) -> CloudFiles:
+def find_files(
+    dataset: str, data_dir: str | None, split: str, *, train_split: str = "train"
+) -> CloudFiles:
     """The files of a split, always in the same order.
 
     Args:
-        dataset: a key of `LAYOUTS`.
+        dataset: 'folders', or a key of `LAYOUTS`.
         data_dir: its folder.
         split: "train" or "test"; of 'folders', a folder.
+        train_split: of 'folders', the split whose classes count.
 
     Raises:
-        DatasetError: there is no such folder or split, or no file in it.
+        DatasetError: there is no such folder or split, or no file in it; see `find_class_files`.
     """
     if data_dir is None:
         raise DatasetError(
             f"'{dataset}' is read from a folder of yours; name it with --config.data.data_dir"
         )
     root = Path(data_dir).expanduser()
+    if dataset == "folders":
+        names, files = find_class_files(
+            root, split, train_split=train_split, suffixes=SUFFIXES, kind="meshes or points"
+        )
+        return CloudFiles(root, [(Path(file), label) for file, label in files], names)
     if not root.is_dir():
         raise DatasetError(f"'{root}' is no folder; name that of '{dataset}' in data_dir")
     found = LAYOUTS[dataset](root, split)
@@ -64,23 +73,9 @@ def _modelnet40(root: Path, split: str) -> CloudFiles:
             f"{root} has no folders CLASS/{split}; expected the unpacked ModelNet40: "
             "DIR/airplane/train/airplane_0001.off and so on"
         )
-    return _by_class(root, [root / name / split for name in names], names)
-
-
-def _by_folder(root: Path, split: str) -> CloudFiles:
-    splits = _folders(root)
-    if split not in splits:
-        raise DatasetError(
-            f"{root} has no folder '{split}'; it has {', '.join(splits) or 'none'}; expected "
-            "DIR/SPLIT/CLASS/*"
-        )
-    # Of all splits, so that labels are the same in each of them.
-    names = tuple(sorted({name for other in splits for name in _folders(root / other)}))
-    return _by_class(root, [root / split / name for name in names], names)
-
-
-def _by_class(root: Path, folders: Sequence[Path], names: tuple[str, ...]) -> CloudFiles:
-    files = [(file, label) for label, folder in enumerate(folders) for file in _clouds(folder)]
+    files = [
+        (file, label) for label, name in enumerate(names) for file in _clouds(root / name / split)
+    ]
     return CloudFiles(root, files, names)
 
 
@@ -136,6 +131,5 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 LAYOUTS: dict[str, Callable[[Path, str], CloudFiles]] = {
     "modelnet40": _modelnet40,
     "modelnet40_resampled": _modelnet40_resampled,
-    "folders": _by_folder,
 }
-"""Datasets by name: (folder, split) → files."""
+"""Layouts of ModelNet40 by name: (folder, split) → files."""

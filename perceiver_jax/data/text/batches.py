@@ -8,6 +8,8 @@
 
 import dataclasses
 import functools
+import sys
+from collections.abc import Sized
 
 import grain
 import numpy as np
@@ -27,6 +29,9 @@ from perceiver_jax.data.text.rows import (
     check_unlabelled,
 )
 from perceiver_jax.data.text.tokenizers import Tokenizer, load_tokenizer, required_token
+
+WORTH_A_LINE = 0.01
+"""Fraction of the text from which on it is said that it is cut away."""
 
 
 def open_tokenizer(config: TextDataConfig) -> Tokenizer:
@@ -66,7 +71,30 @@ def open_rows(
     what = f"split '{split}' of '{config.dataset}'"
     documents = open_documents(config, split, labels=labels)
     into = prepared_folder(config.cache_dir)
-    return PreparedRows(prepare(documents, tokenizer, plan, into=into, what=what))
+    rows = PreparedRows(prepare(documents, tokenizer, plan, into=into, what=what))
+    if rows.cut >= WORTH_A_LINE:
+        remedy = "" if labels else "; with --config.data.layout=chunks it is read as well"
+        print(
+            f"{rows.cut:.1%} of the text of {what} is not read: documents of more than "
+            f"{plan.length:,} tokens are cut at their end{remedy}",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def check_enough(config: TextDataConfig, rows: Sized) -> None:
+    """Raises a DatasetError where whole documents are too few rows for a batch of training."""
+    if config.layout != "documents" or len(rows) >= config.batch_size:
+        return
+    whole_files = config.dataset.startswith("files:") and not config.document_per_line
+    raise DatasetError(
+        f"split '{config.train_split}' of '{config.dataset}' gives {len(rows)} of the "
+        f"{config.batch_size} rows of a batch: with layout='documents' each document is one row"
+        f"{', and a .txt file is one document' if whole_files else ''}; set "
+        "--config.data.layout=chunks, which cuts all text into rows"
+        f"{', or --config.data.document_per_line=True' if whole_files else ''}, or lower "
+        "--config.data.batch_size"
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -105,6 +133,7 @@ def masked_batches(
         return pipeline.evaluation_batches(
             Rows(rows), transform.fixed, batch_size=config.eval_batch_size, shard=shard
         )
+    check_enough(config, rows)
     static, cut = config.masking == "static", RandomCut.of(config, transform)
     return pipeline.training_batches(
         Rows(rows, beyond=cut.length if config.random_shift else 0),

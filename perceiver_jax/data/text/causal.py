@@ -13,7 +13,7 @@ from perceiver_jax.data import pipeline
 from perceiver_jax.data.causal_rows import causal_row
 from perceiver_jax.data.pipeline import Batches, Example, Shard
 from perceiver_jax.data.sources import DatasetError
-from perceiver_jax.data.text.batches import open_rows, open_tokenizer
+from perceiver_jax.data.text.batches import check_enough, open_rows, open_tokenizer
 from perceiver_jax.data.text.config import TextDataConfig
 from perceiver_jax.data.text.prepared import PreparedRows
 from perceiver_jax.data.text.rows import Framing, RandomCut, Rows, check_unlabelled
@@ -45,8 +45,10 @@ def causal_batches(config: TextDataConfig, *, training: bool, seed: int, shard: 
             Rows(rows, chosen=chosen), transform, batch_size=config.eval_batch_size, shard=shard
         )
     cut = RandomCut.of(config, lambda row, rng: transform(row), num_following=1)
+    source = Rows(rows, beyond=cut.length if config.random_shift else 0, chosen=chosen)
+    check_enough(config, source)
     return pipeline.training_batches(
-        Rows(rows, beyond=cut.length if config.random_shift else 0, chosen=chosen),
+        source,
         cut,
         batch_size=config.batch_size,
         seed=seed,

@@ -27,7 +27,7 @@ from perceiver_jax.data.text.documents import Document, Documents
 from perceiver_jax.data.text.layouts import LAYOUTS, EncodedDocument, TokenKind
 from perceiver_jax.data.text.tokenizers import Tokenizer
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _MAX_DOCUMENTS, _MAX_CHARACTERS = 256, 2**20
 """Given to the tokenizer at once; one long document may have more."""
 _ABANDONED = 24 * 3600.0
@@ -59,6 +59,7 @@ class PreparedRows:
 
     Attributes:
         class_names: none where rows have no labels.
+        cut: what fraction of the documents' tokens is in no row, as these were too long for one.
         labels: [rows] int32, or none.
         targets: [rows, classes] float32 probabilities of the classes, or none.
 
@@ -70,6 +71,7 @@ class PreparedRows:
         try:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             self.class_names: tuple[str, ...] = tuple(about["class_names"])
+            self.cut: float = about["cut"]
             self.offsets, self.ids, self.kinds, self.labels, targets = (
                 _mapped(folder / name, about[name]["dtype"], about[name]["length"])
                 for name in ("offsets", "ids", "kinds", "labels", "targets")
@@ -187,7 +189,8 @@ def _write(
         if not files.lengths["offsets"] - 1:
             kind = "text with a label" if plan.labels else "text"
             raise DatasetError(f"{what} has no {kind}; choose another split or other files")
-    files.describe(documents.class_names if plan.labels else ())
+    cut = 1 - files.num_tokens / counts.tokens if plan.layout == "documents" else 0.0
+    files.describe(documents.class_names if plan.labels else (), cut)
 
 
 def _id_dtype(tokenizer: Tokenizer) -> np.dtype:
@@ -198,6 +201,7 @@ def _id_dtype(tokenizer: Tokenizer) -> np.dtype:
 class _Counts:
     documents: int = 0
     empty: int = 0
+    tokens: int = 0
 
 
 def _encoded(
@@ -216,6 +220,7 @@ def _encoded(
             if not len(ids) or document.text.isspace():
                 counts.empty += 1
                 continue
+            counts.tokens += len(ids)
             kinds = np.where(special[ids], TokenKind.SPECIAL, starts_word).astype(np.uint8)
             yield EncodedDocument(ids, kinds, document.label, document.target)
 
@@ -287,12 +292,12 @@ class _FlatFiles:
         self._files[name].write(array.tobytes())
         self.lengths[name] += len(array)
 
-    def describe(self, class_names: tuple[str, ...]) -> None:
+    def describe(self, class_names: tuple[str, ...], cut: float) -> None:
         """Writes what `PreparedRows` reads first."""
         about: dict[str, Any] = {
             name: {"dtype": dtype.str, "length": self.lengths[name]}
             for name, dtype in self._dtypes.items()
         }
-        about["class_names"] = class_names
+        about |= {"class_names": class_names, "cut": cut}
         text = json.dumps(about, indent=1)
         (self._folder / "about.json").write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from perceiver_jax.config import setting
 from perceiver_jax.data.labelled import LabelledDataConfig, open_split
 from perceiver_jax.data.pipeline import Example
 from perceiver_jax.data.sources import DatasetError, Source
+from perceiver_jax.data.stored_examples import entry, label_of
 from perceiver_jax.data.time_series.csv_folders import read_csv_folder
 from perceiver_jax.data.time_series.picture import draw
 from perceiver_jax.data.time_series.synthetic import synthetic_series
@@ -99,20 +100,23 @@ class TimeSeriesDataConfig(LabelledDataConfig):
         folder = Path(self.data_dir).expanduser()
         if self.dataset == "ts":
             return read_folder(folder, split).mixed()
-        return read_csv_folder(folder, split, self.time_column).mixed()
+        source = read_csv_folder(folder, split, self.time_column, train_split=self.train_split)
+        return source.mixed()
 
     def prepare(self, example: Example, rng: np.random.Generator | None) -> Example:
         """See `LabelledDataConfig`.
 
         Args:
             example: `{"values": [n, c], "times": [n], "label": int, "index": int}`; the index tells
-                apart what examples draw in evaluation, and may be left out.
+                apart what examples draw in evaluation, and may be left out; without a label what is
+                returned has none.
             rng: draws which part is taken and kept, and the noise; None in evaluation.
 
         Returns:
             Values [max_length, c] and times [max_length], counted from where the part begins; both
             are 0 where the mask is False.
         """
+        example = _checked(example)
         spare = max(0, len(example["times"]) - self.max_length)
         start = spare // 2 if rng is None else int(rng.integers(spare + 1))
         return self._part(example, start, rng)
@@ -121,6 +125,7 @@ class TimeSeriesDataConfig(LabelledDataConfig):
         """See `LabelledDataConfig`."""
         if self.num_views == 1:
             return super().views(example)
+        example = _checked(example)
         spare = max(0, len(example["times"]) - self.max_length)
         starts = np.linspace(0, spare, self.num_views).round().astype(int)
         return [self._part(example, int(start), None) for start in starts]
@@ -140,8 +145,7 @@ class TimeSeriesDataConfig(LabelledDataConfig):
     def _part(self, example: Example, start: int, rng: np.random.Generator | None) -> Example:
         """Up to `max_length` steps from a start on, made ready."""
         steps = slice(start, start + self.max_length)
-        values = np.asarray(example["values"], np.float32)[steps]
-        times = np.asarray(example["times"], np.float64)[steps]
+        values, times = example["values"][steps], example["times"][steps]
         times = times - times.min()
         kept = self._kept(len(times), int(example.get("index", 0)), rng)
         values, times = values[kept], times[kept]
@@ -158,7 +162,7 @@ class TimeSeriesDataConfig(LabelledDataConfig):
             "times": np.pad(times, (0, padding)).astype(np.float32),
         }
         mask = np.arange(self.max_length) < len(times)
-        return {"inputs": inputs, "input_mask": mask, "label": example["label"]}
+        return {"inputs": inputs, "input_mask": mask, **label_of(example)}
 
     def _kept(self, length: int, index: int, rng: np.random.Generator | None) -> np.ndarray:
         """Steps that are kept, in their order."""
@@ -166,6 +170,24 @@ class TimeSeriesDataConfig(LabelledDataConfig):
             rng = np.random.default_rng((_EVALUATION_SEED, index))
         count = max(1, round(self.keep_fraction * length))
         return np.sort(rng.choice(length, count, replace=False))
+
+
+def _checked(example: Example) -> Example:
+    """The example with values [n, c] float32 and times [n] float64.
+
+    Raises:
+        DatasetError: they are not there, or of other shapes.
+    """
+    values = np.asarray(entry(example, "values", "[steps, channels] numbers"), np.float32)
+    times = np.asarray(entry(example, "times", "[steps] numbers"), np.float64)
+    if values.ndim != 2 or times.shape != values.shape[:1] or not values.size:
+        raise DatasetError(
+            f"'values' has shape {values.shape} and 'times' {times.shape}; expected "
+            "[steps, channels] and [steps], as many of both, and one step at least"
+        )
+    if not np.isfinite(times).all():
+        raise DatasetError("'times' has one that is not finite; leave out steps without a time")
+    return {**example, "values": values, "times": times}
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,55 +2,52 @@
 
 - The first line names the columns. One of them is the time, numbers or dates in ISO 8601, days with
   dashes; the others are channels. Cells that are empty, '?' or 'NaN' are missing.
-- Labels are by the sorted names of the classes of all splits, so that they are the same in each.
 - Files are read at once, so that what is wrong with one is told before training starts.
 """
 
 import csv
-from collections.abc import Sequence
+import functools
 from pathlib import Path
 
 import numpy as np
 
+from perceiver_jax.data.class_folders import find_class_files
 from perceiver_jax.data.sources import DatasetError
 from perceiver_jax.data.time_series.series import Series, SeriesSource, check_moments, moment, value
 
 
-def read_csv_folder(root: Path, split: str, time_column: str | None) -> SeriesSource:
+def read_csv_folder(
+    root: Path, split: str, time_column: str | None, *, train_split: str
+) -> SeriesSource:
     """A split of a folder.
 
     Args:
-        root: the folder of the splits.
+        root: the folder of the splits, see `class_folders`.
         split: a folder in it.
         time_column: name of the column of times; None: rows lie at 0, 1, 2, …
+        train_split: the split whose classes and channels count.
 
     Raises:
-        DatasetError: there is no such folder, or a file is not what it should be.
+        DatasetError: there is no such folder, or a file is not what it should be; see
+            `find_class_files`.
     """
-    folder = root / split
-    if not folder.is_dir():
-        there = ", ".join(x.name for x in _folders(root)) or "no folders"
-        raise DatasetError(
-            f"{root} has no folder '{split}'; expected DIR/SPLIT/CLASS/*.csv, found {there}"
-        )
-    names = sorted({x.name for one in _folders(root) for x in _folders(one) if _files(x)})
+    find = functools.partial(
+        find_class_files, root, train_split=train_split, suffixes=(".csv",), kind="series"
+    )
+    names, files = find(split)
+    trained = find(train_split).files if (root / train_split).is_dir() else files
+    first = Path(trained[0][0])
+    channels, _ = _read(first, time_column, 0)
     series: list[Series] = []
-    firsts = (file for one in _folders(root) for x in _folders(one) for file in _files(x))
-    first = next(firsts, None)
-    channels = None if first is None else _read(first, time_column, 0)[0]
-    for label, name in enumerate(names):
-        for file in _files(folder / name):
-            found, one = _read(file, time_column, label)
-            channels = channels or found
-            if found != channels:
-                raise DatasetError(
-                    f"{file}:1: channels {', '.join(found)} are not those of {first}, "
-                    f"{', '.join(channels)}; give all files the same columns in the same order"
-                )
-            series.append(one)
-    if not series:
-        raise DatasetError(f"{folder} has no series; expected DIR/SPLIT/CLASS/*.csv")
-    return SeriesSource(series, tuple(names))
+    for path, label in files:
+        found, one = _read(Path(path), time_column, label)
+        if found != channels:
+            raise DatasetError(
+                f"{path}:1: channels {', '.join(found)} are not those of {first}, "
+                f"{', '.join(channels)}; give all files the same columns in the same order"
+            )
+        series.append(one)
+    return SeriesSource(series, names)
 
 
 def _read(file: Path, time_column: str | None, label: int) -> tuple[list[str], Series]:
@@ -80,28 +77,19 @@ def _read(file: Path, time_column: str | None, label: int) -> tuple[list[str], S
         if len(row) != len(names):
             raise DatasetError(f"{file}:{number}: {len(row)} cells, expected {len(names)}")
         cells = dict(zip(names, row, strict=True))
+        column = time_column
         try:
-            times.append(float(len(times)) if time_column is None else moment(cells[time_column]))
-            values.append([value(cells[name]) for name in channels])
+            times.append(float(len(times)) if column is None else moment(cells[column]))
+            row_values = []
+            for column in channels:
+                row_values.append(value(cells[column]))
         except ValueError as error:
-            raise DatasetError(f"{file}:{number}: {error}") from error
+            raise DatasetError(f"{file}:{number}: column '{column}': {error}") from error
+        values.append(row_values)
     if time_column is not None:
-        column = names.index(time_column)
+        place = names.index(time_column)
         try:
-            check_moments([row[column] for _, row in rows])
+            check_moments([row[place] for _, row in rows])
         except ValueError as error:
             raise DatasetError(f"{file}: {error}") from error
     return channels, Series(np.array(values, np.float32), np.array(times), label)
-
-
-def _folders(folder: Path) -> Sequence[Path]:
-    if not folder.is_dir():
-        return ()
-    return sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    if not folder.is_dir():
-        return ()
-    inside = (x for x in folder.iterdir() if x.is_file() and not x.name.startswith("."))
-    return sorted(x for x in inside if x.suffix.lower() == ".csv")

@@ -29,6 +29,7 @@ from perceiver_jax.train.average_precision import PrecisionCounts
 from perceiver_jax.train.losses import classification_loss, multi_label_loss, smooth
 from perceiver_jax.train.plots import prediction_grid
 from perceiver_jax.train.tasks.base import Media
+from perceiver_jax.train.tasks.classes import all_names, check_num_classes, check_same_classes
 from perceiver_jax.typing import Array, Batch, Key, Model, Sums
 
 
@@ -69,25 +70,12 @@ class Classification:
                 "classification takes one output query of the model's own; set "
                 "--config.model.decoder.num_output_queries=1 and output_queries=trainable or zeros"
             )
-        for split in (data.train_split, data.eval_split):
-            num_classes = len(open_split(data, split).class_names)
-            if decoder.num_classes < num_classes:
-                raise UserError(
-                    f"the model tells {decoder.num_classes} classes apart, but the data has "
-                    f"{num_classes}; set --config.model.decoder.num_classes={num_classes}"
-                )
+        splits = data.train_split, data.eval_split
+        train, held_out = (open_split(data, split).class_names for split in splits)
+        check_same_classes(train, held_out, splits)
+        check_num_classes(decoder.num_classes, train, "the data")
+        for split in splits:
             _check_inputs(model, Examples(data, split).for_evaluation(0))
-
-        train, held_out = (
-            open_split(data, split).class_names for split in (data.train_split, data.eval_split)
-        )
-        if tuple(train) != tuple(held_out):
-            different = ", ".join(map(repr, sorted(set(train) ^ set(held_out))[:3]))
-            raise UserError(
-                f"splits '{data.train_split}' and '{data.eval_split}' have different classes"
-                f"{f', such as {different}' if different else ', in another order'}; "
-                "labels would mean something else in each, so give both the same"
-            )
 
     def batches(
         self, data: LabelledDataConfig, *, training: bool, seed: int, shard: Shard
@@ -127,9 +115,9 @@ class Classification:
 
     def card(self, model: PerceiverConfig, data: LabelledDataConfig) -> ModelCard:
         """Names of the classes."""
-        names = open_split(data, data.eval_split).class_names
         decoder: Any = model.decoder
-        return ModelCard(labels=names if len(names) == decoder.num_classes else ())
+        names = open_split(data, data.eval_split).class_names
+        return ModelCard(labels=all_names(names, decoder.num_classes))
 
     def files(self, data: LabelledDataConfig) -> Mapping[str, bytes]:
         """None."""
@@ -140,7 +128,8 @@ class Classification:
         shown = np.flatnonzero(batch["mask"])[: self.num_shown]
         part = jax.tree.map(lambda x: np.asarray(x)[shown], dict(batch))
         probabilities = np.asarray(_probabilities(model, part))
-        names = open_split(data, data.eval_split).class_names
+        classes = open_split(data, data.eval_split).class_names
+        names = all_names(classes, probabilities.shape[-1])
         predicted = [_named(row, names, _any_number(batch)) for row in probabilities]
         real = [_real(label, names) for label in part["label"]]
         table = ["| | predicted | real |", "|---|---|---|"]
@@ -224,24 +213,20 @@ def _probabilities(model: Model, batch: Batch) -> jax.Array:
 def _named(probabilities: np.ndarray, names: tuple[str, ...], any_number: bool) -> str:
     """The best class, or the best three of any number, with their probabilities."""
     best = np.argsort(probabilities)[::-1][: 3 if any_number else 1]
-    return _listed(f"{_name(i, names)} {probabilities[i]:.0%}" for i in best)
+    return _listed(f"{names[i]} {probabilities[i]:.0%}" for i in best)
 
 
 def _best(probabilities: np.ndarray, count: int, names: tuple[str, ...]) -> str:
     """So many best classes, written as `_real` does."""
     best = np.sort(np.argsort(probabilities)[::-1][:count])
-    return _listed(_name(i, names) for i in best)
+    return _listed(names[i] for i in best)
 
 
 def _real(label: np.ndarray, names: tuple[str, ...]) -> str:
     classes = np.flatnonzero(label) if label.ndim else [int(label)]
-    return _listed(_name(i, names) for i in classes)
+    return _listed(names[i] for i in classes)
 
 
 def _listed(classes: Iterable[str]) -> str:
     """Classes in a line; names have commas in them."""
     return "; ".join(classes) or "none"
-
-
-def _name(index: int | np.integer, names: tuple[str, ...]) -> str:
-    return names[index] if index < len(names) else f"class {index}"

@@ -72,7 +72,7 @@ class ImageClassification:
             self._check_shape(encoder.image_shape, source[0]["image"].shape, data)
 
     def _check_classes(self, num_classes: int, source: Source, data: ImageDataConfig) -> None:
-        if num_classes < len(source.class_names):
+        if num_classes != len(source.class_names):
             raise UserError(
                 f"the model tells {num_classes} classes apart, but dataset '{data.dataset}' has "
                 f"{len(source.class_names)}; set --config.model.decoder.num_classes="
@@ -85,8 +85,7 @@ class ImageClassification:
         if tuple(shape) != tuple(wanted):
             raise UserError(
                 f"images of dataset '{data.dataset}' have shape {tuple(shape)}, the model takes "
-                f"{tuple(wanted)} (height, width, channels); set "
-                "--config.model.encoder.image_shape, or --config.data.image_size to crop and resize"
+                f"{tuple(wanted)} (height, width, channels); set {_remedy(wanted, shape)}"
             )
         if data.rand_augment_layers and shape[-1] != 3:
             raise UserError(
@@ -147,10 +146,26 @@ class ImageClassification:
         names = open_split(data, data.eval_split).class_names
         grid = prediction_grid(
             [denormalize(image, data.mean, data.std) for image in images],
-            [names[i] if i < len(names) else f"class {i}" for i in predictions],
+            [names[i] for i in predictions],
             [names[i] for i in labels],
         )
         return Media(images={"predictions": grid})
+
+
+def _remedy(wanted: tuple, shape: tuple) -> str:
+    """Options that make a model of images of that shape fit, or images fit the model."""
+    larger = f"--config.model.encoder.image_shape={_listed(shape)}"
+    if shape[:2] == wanted[:2]:  # no resizing changes channels
+        return larger
+    resized = f"--config.data.image_size={_listed(wanted[:2])}"
+    if shape[-1] != wanted[-1]:
+        both = (*wanted[:2], shape[-1])
+        resized += f" and --config.model.encoder.image_shape={_listed(both)}"
+    return f"{resized} to crop and resize them, or {larger}"
+
+
+def _listed(numbers: tuple) -> str:
+    return ",".join(map(str, numbers))
 
 
 @jax.jit
@@ -162,8 +177,7 @@ def _targets(batch: Batch, num_classes: int) -> Array:
     """[B, K] distributions: those of the batch where it has any, else its labels."""
     if "target" not in batch:
         return jax.nn.one_hot(batch["label"], num_classes)
-    target = jnp.asarray(batch["target"])
-    return jnp.pad(target, ((0, 0), (0, num_classes - target.shape[1])))
+    return jnp.asarray(batch["target"])
 
 
 def _in_top(k: int, logits: Array, labels: Array) -> jax.Array:

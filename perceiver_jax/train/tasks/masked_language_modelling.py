@@ -152,9 +152,12 @@ def _sample_ids(sample: str, tokenizer: Tokenizer, data: TextDataConfig) -> np.n
 
 
 def _readable(tokenizer: Tokenizer, token: int) -> str:
-    """The text of a token, or its name where it has none of its own."""
+    """The text of a token, or its name where it has none of its own.
+
+    Bytes that are no whole character have the name, too: as text they would all look the same.
+    """
     text = tokenizer.decode([token])
-    return text if text.strip() and "\ufffd" not in text else tokenizer.token(token)
+    return text if text and "\ufffd" not in text else tokenizer.token(token)
 
 
 def _cell(text: str) -> str:

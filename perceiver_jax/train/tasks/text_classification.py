@@ -23,7 +23,7 @@ from perceiver_jax.models import (
     PerceiverConfig,
     TextEncoderConfig,
 )
-from perceiver_jax.models.perceiver_config import check_half, half_of
+from perceiver_jax.models.perceiver_config import half_of
 from perceiver_jax.train.losses import classification_loss, smooth
 from perceiver_jax.train.tasks.base import Media
 from perceiver_jax.train.tasks.text import check_text, text_preprocessing, tokenizer_files
@@ -69,7 +69,7 @@ class TextClassification:
             )
         check_text(encoder, data)
         names = class_names(data)
-        if decoder.num_classes < len(names):
+        if decoder.num_classes != len(names):
             raise UserError(
                 f"the model tells {decoder.num_classes} classes apart, but dataset "
                 f"'{data.dataset}' has {len(names)}; set --config.model.decoder.num_classes="
@@ -104,10 +104,7 @@ class TextClassification:
 
     def card(self, model: PerceiverConfig, data: TextDataConfig) -> ModelCard:
         """Names of the classes, and the tokenizer."""
-        names = class_names(data)
-        decoder = check_half(model.decoder, ClassificationDecoderConfig, "text classification")
-        fits = len(names) == decoder.num_classes
-        return ModelCard(labels=names if fits else (), text=text_preprocessing(data))
+        return ModelCard(labels=class_names(data), text=text_preprocessing(data))
 
     def files(self, data: TextDataConfig) -> Mapping[str, bytes]:
         """The file of the tokenizer."""
@@ -125,9 +122,8 @@ class TextClassification:
         ):
             text = tokenizer.decode(row[kept])[:SHOWN_CHARACTERS].replace("|", "\\|")
             best = int(values.argmax())
-            name = names[best] if best < len(names) else f"class {best}"
             table.append(
-                f"| {' '.join(text.split())} | {name} {values[best]:.0%} | {names[label]} |"
+                f"| {' '.join(text.split())} | {names[best]} {values[best]:.0%} | {names[label]} |"
             )
         return Media(texts={"predictions": "\n".join(table)})
 
@@ -141,8 +137,7 @@ def _targets(batch: Batch, num_classes: int) -> Array:
     """[B, K] distributions: those of the batch where it has any, else its labels."""
     if "target" not in batch:
         return jax.nn.one_hot(batch["label"], num_classes)
-    target = jnp.asarray(batch["target"])
-    return jnp.pad(target, ((0, 0), (0, num_classes - target.shape[1])))
+    return jnp.asarray(batch["target"])
 
 
 def _right(logits: Array, batch: Batch) -> jax.Array:

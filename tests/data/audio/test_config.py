@@ -48,6 +48,26 @@ def test_views_go_from_the_beginning_to_the_end():
     assert firsts(config(num_eval_views=1).views(RAMP)) == [450]
 
 
+@pytest.mark.parametrize("generator", [None, rng()])
+def test_a_new_sound_has_no_label(generator):
+    new = {"sound": RAMP["sound"]}
+    assert config().prepare(new, generator).keys() == {"inputs"}
+    assert config().views(new)[0].keys() == {"inputs"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"waveform": 1}, r"no 'sound', but 'waveform'; expected a SoundFile\(path\) or Samples"),
+        ({"sound": np.zeros(100)}, r"the sound is a ndarray; expected a SoundFile\(path\) or"),
+    ],
+)
+def test_what_is_no_sound_is_an_error(wrong, message):
+    for prepare in (lambda: config().prepare(wrong, rng()), lambda: config().views(wrong)):
+        with pytest.raises(DatasetError, match=message):
+            prepare()
+
+
 def test_inputs_are_brought_to_fixed_or_own_mean_and_deviation():
     plain = config().prepare(RAMP, None)["inputs"]
     fixed = config(mean=0.5, std=0.1).prepare(RAMP, None)["inputs"]

@@ -67,3 +67,18 @@ def test_samples_are_resampled_and_mixed():
 def test_what_is_louder_than_full_is_cut_off():
     loud = Samples(np.array([[3.0, -3.0, 0.5]], np.float32), 3)
     np.testing.assert_array_equal(loud.read(0, 3, 3, 1)[:, 0], [1.0, -1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (
+            np.zeros(9, np.float32),
+            r"shape \(9,\) and type float32; expected \[channels, n\] floats",
+        ),
+        (np.zeros((1, 9), np.int16), r"shape \(1, 9\) and type int16; expected"),
+    ],
+)
+def test_samples_of_another_form_are_an_error(samples, message):
+    with pytest.raises(DatasetError, match=message):
+        Samples(samples, 100)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from perceiver_jax.config import ConfigError, from_dict, to_dict
-from perceiver_jax.data import PointCloudDataConfig
+from perceiver_jax.data import DatasetError, PointCloudDataConfig
 from perceiver_jax.data.labelled import labelled_batches
 from perceiver_jax.data.pipeline import Shard
 from tests.data.point_clouds.conftest import off_file
@@ -41,6 +41,28 @@ def test_a_ready_cloud_is_normalised_and_has_normals_if_asked(normals, generator
     check_normalised(ready["inputs"][:, :3])
     if normals:
         np.testing.assert_allclose(np.linalg.norm(ready["inputs"][:, 3:], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_new_cloud_has_no_label(padded):
+    new = {"points": example()["points"]}
+    for made in (make(padded=padded).prepare(new, None), *make(padded=padded).views(new)):
+        assert made.keys() == ({"inputs", "input_mask"} if padded else {"inputs"})
+
+
+@pytest.mark.parametrize(
+    ("normals", "wrong", "message"),
+    [
+        (False, {"cloud": 1}, "no 'points', but 'cloud'; expected .points, 3 or more. numbers"),
+        (False, {"points": np.ones(3)}, r"'points' has shape \(3,\); expected .points, 3 or more."),
+        (False, {"points": np.ones((0, 3))}, r"'points' has shape \(0, 3\); expected"),
+        (False, {"points": np.ones((9, 2))}, r"'points' has shape \(9, 2\); expected"),
+        (True, {"points": np.ones((9, 3))}, r"'points' has shape \(9, 3\); expected .points, 6."),
+    ],
+)
+def test_a_cloud_of_another_form_is_an_error(normals, wrong, message):
+    with pytest.raises(DatasetError, match=message):
+        make(normals=normals).prepare(wrong, None)
 
 
 def test_training_scales_each_point_by_a_number_of_its_own():

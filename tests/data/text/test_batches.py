@@ -1,6 +1,7 @@
 """Text batches: shapes, padding, what is masked, and that seed and position decide everything."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -311,7 +312,46 @@ def test_classification_without_labels_is_an_error(make_config):
 
 def test_fewer_rows_than_a_batch_are_an_error(lines):
     with pytest.raises(UserError, match="1 examples, fewer than one batch of 4"):
+        masked(lines(["only one"], layout="chunks"))
+    with pytest.raises(DatasetError, match="1 of the 4 rows .* is one row; set .*layout=chunks"):
         masked(lines(["only one"]))
+
+
+def test_too_few_documents_are_an_error_that_tells_how_to_cut_them(lines):
+    config = lines(["a line of some text"] * 9, document_per_line=False)
+    with pytest.raises(DatasetError) as error:
+        masked(config)
+    message = str(error.value)
+    assert "gives 1 of the 4 rows of a batch" in message
+    assert "each document is one row, and a .txt file is one document" in message
+    for option, fields in (
+        ("layout=chunks", {"layout": "chunks"}),
+        ("document_per_line=True", {"document_per_line": True}),
+    ):
+        assert f"--config.data.{option}" in message
+        assert len(masked(dataclasses.replace(config, **fields))[0]["ids"]) == 4
+
+
+def test_how_much_text_is_cut_away_is_said(lines, capsys):
+    rows = open_rows(lines(["x" * 16, "y" * 16, "z" * 32]), "train")
+    assert rows.cut == 0.25
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("25.0% of the text of split 'train' of 'files:")
+    assert "documents of more than 16 tokens are cut at their end" in said
+    assert said.endswith("with --config.data.layout=chunks it is read as well")
+
+
+@pytest.mark.parametrize("fields", [{}, {"layout": "chunks"}, {"layout": "packed"}])
+def test_nothing_is_said_where_no_text_is_cut_away(lines, capsys, fields):
+    texts = ["x" * 16] if not fields else ["x" * 16, "y" * 33]
+    assert open_rows(lines(texts, **fields), "train").cut == 0
+    assert "is not read" not in capsys.readouterr().err
+
+
+def test_texts_to_classify_are_not_to_be_joined(tmp_path, make_config, capsys):
+    open_rows(labelled(tmp_path, make_config, max_seq_len=4), "train", labels=True)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("documents of more than 4 tokens are cut at their end")
 
 
 @pytest.mark.parametrize(

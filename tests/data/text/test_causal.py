@@ -44,6 +44,11 @@ def lines(tmp_path, make_config):
     return make
 
 
+def test_too_few_documents_are_an_error_that_tells_how_to_cut_them(lines):
+    with pytest.raises(DatasetError, match="gives 3 of the 4 rows .*layout=chunks"):
+        causal(lines(["one", "two", "three", "x"]))
+
+
 @pytest.mark.parametrize("layout", ["chunks", "packed", "documents"])
 @pytest.mark.parametrize("special", [False, True])
 def test_targets_are_the_tokens_that_follow(make_config, layout, special):

@@ -98,6 +98,31 @@ def test_training_adds_noise_and_stretches_times():
             )
 
 
+def test_a_new_series_has_no_label():
+    new = {name: x for name, x in example(4).items() if name in ("values", "times")}
+    for made in (PLAIN.prepare(new, None), *changed(num_views=2).views(new)):
+        assert made.keys() == {"inputs", "input_mask"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"label": 0}, "the example has no 'values', but 'label'; expected .steps, channels."),
+        ({"values": np.ones((4, 2))}, "has no 'times', but 'values'; expected .steps. numbers"),
+        (np.ones((4, 2)), "the example is a ndarray; expected a dict with 'values'"),
+        (example(4) | {"times": np.arange(3)}, r"has shape \(4, 2\) and 'times' \(3,\); expected"),
+        (example(4) | {"values": np.ones((2, 4))}, r"shape \(2, 4\) and 'times' \(4,\); expected"),
+        (example(4) | {"values": np.ones(4)}, r"shape \(4,\) and 'times' \(4,\); expected"),
+        (example(0), r"shape \(0, 2\) and 'times' \(0,\); expected .* one step at least"),
+        (example(4) | {"times": [0, 1, np.nan, 3]}, "'times' has one that is not finite"),
+    ],
+)
+def test_a_series_of_another_form_is_an_error(wrong, message):
+    for prepare in (lambda: PLAIN.prepare(wrong, None), lambda: changed(num_views=2).views(wrong)):
+        with pytest.raises(DatasetError, match=message):
+            prepare()
+
+
 def test_missing_values_stay_missing():
     one = example(4)
     one["values"][2, 1] = np.nan

@@ -10,7 +10,7 @@ from interop.files import FileError, safetensors_files, torch_files
 from interop.foreign import Foreign
 from interop.formats import lucidrains
 from interop.formats.lucidrains import files
-from interop.formats.lucidrains.arguments import UNKNOWN
+from interop.formats.lucidrains.arguments import UNKNOWN, parse
 from interop.formats.lucidrains.halves import LAYERS
 from interop.formats.lucidrains.shapes import from_shapes
 from perceiver_jax import models
@@ -155,7 +155,7 @@ def test_the_class_follows_from_the_arguments():
         ),
         (
             PERCEIVER | {"queries_dim": 3},
-            "arguments of lucidrains' Perceiver has no field 'queries",
+            "lucidrains' Perceiver has no field 'queries",
         ),
         (PERCEIVER | {"latent_dim": "8"}, "latent_dim='8' is not valid; it takes int"),
         ({"num_freq_bands": 6, "max_freq": 10.0}, "depth is missing"),
@@ -435,3 +435,13 @@ def test_files_of_another_kind_are_refused(tmp_path):
         lucidrains.write(tmp_path / "b", Foreign(arrays={}))
     with pytest.raises(FileError, match="should hold one file of weights, but has none"):
         lucidrains.read(tmp_path)
+
+
+def test_what_is_missing_is_named_after_its_class():
+    with pytest.raises(ConfigError, match=r"^lucidrains' Perceiver\.num_freq_bands is missing"):
+        parse({"class": "Perceiver", "depth": 2, "max_freq": 10.0})
+
+
+def test_what_no_file_tells_may_stand_in_any():
+    with pytest.raises(ConfigError, match="or into a file for --config=FILE.json"):
+        parse({"class": "Perceiver", "depth": "? how many"})

@@ -108,7 +108,7 @@ def test_what_is_left_out_has_lucidrains_defaults():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"queries_dim": 6}, "arguments of lucidrains' PerceiverLM has no field 'queries_dim'"),
+        ({"queries_dim": 6}, "lucidrains' PerceiverLM has no field 'queries_dim'"),
         ({"logits_dim": 6}, "has no field 'logits_dim'"),
         ({"num_tokens": 0}, "vocab_size=0 must be 1 or more"),
         ({"max_seq_len": "9"}, "max_seq_len='9' is not valid; it takes int"),
@@ -213,7 +213,7 @@ def test_shapes_tell_what_they_can_and_the_rest_is_asked_for(settings):
     }
     heads = {"cross_heads", "cross_dim_head", "latent_heads", "latent_dim_head"}
     assert unknown == heads | {"inverted_cross_attn"}
-    with pytest.raises(ConfigError, match="arguments of lucidrains' PerceiverLM"):
+    with pytest.raises(ConfigError, match="lucidrains' PerceiverLM"):
         lucidrains.config(told)
     # With these, the config is whole.
     config = lucidrains.config({**told, **{name: full[name] for name in unknown}})
