@@ -77,22 +77,18 @@ def nearest(module: ModuleType, config: AnyModelConfig) -> tuple[AnyModelConfig,
     Raises:
         UserError: no setting makes the format express a model with these parameters.
     """
-    wrong = {p: pair for p, pair in module.requirements(config).items() if pair[0] != pair[1]}
-    if not wrong:
-        return config, ()
-    tree = to_dict(config)
-    for path, (_, needed) in wrong.items():
-        *parents, field = path.split(".")
-        part = tree
-        for parent in parents:
-            part = part[parent]
-        part[field] = needed
-    changes = tuple(f"{path}: {got!r} → {needed!r}" for path, (got, needed) in wrong.items())
+    wrong = _unmet(module, config)
+    changed, found = config, {}
     try:
-        changed = from_dict(type(config), tree)
-        fits = _shapes(changed) == _shapes(config)
+        # One setting may follow from another that had to change.
+        while wrong.keys() - found.keys():
+            found |= {path: pair for path, pair in wrong.items() if path not in found}
+            changed = _with(changed, {path: needed for path, (_, needed) in wrong.items()})
+            wrong = _unmet(module, changed)
+        fits = not wrong and (not found or _shapes(changed) == _shapes(config))
     except ConfigError:
         fits = False
+    changes = tuple(f"{path}: {got!r} → {needed!r}" for path, (got, needed) in found.items())
     if not fits:
         listed = "\n  ".join(changes)
         raise UserError(
@@ -102,6 +98,24 @@ def nearest(module: ModuleType, config: AnyModelConfig) -> tuple[AnyModelConfig,
             "(approximate=True) does not help"
         )
     return changed, changes
+
+
+def _unmet(module: ModuleType, config: AnyModelConfig) -> dict[str, tuple[Any, Any]]:
+    """By path, settings that a format does not have, and what it has instead."""
+    pairs = module.requirements(config)
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _with(config: AnyModelConfig, settings: dict[str, Any]) -> AnyModelConfig:
+    """A config with other values at some paths."""
+    tree = to_dict(config)
+    for path, value in settings.items():
+        *parents, field = path.split(".")
+        part = tree
+        for parent in parents:
+            part = part[parent]
+        part[field] = value
+    return from_dict(type(config), tree)
 
 
 def remarks(module: ModuleType, config: AnyModelConfig) -> tuple[str, ...]:

@@ -271,7 +271,12 @@ def _convert_part(classes: list[Any], value: Any, where: str, *, is_open: bool) 
     first = classes[0].__name__
     kind = value.get(KIND, first) if len(classes) > 1 or is_open else first
     if kind not in by_name:
-        own = "; a class of your own must be imported first" if is_open else ""
+        own = (
+            "; a class of your own must be imported first, as in a script that "
+            "imports its file and calls what the command calls"
+            if is_open
+            else ""
+        )
         raise ConfigError(
             f"{where}.{KIND}={kind!r} is not valid; it takes {', '.join(by_name)}{own}"
         )
@@ -281,7 +286,8 @@ def _convert_part(classes: list[Any], value: Any, where: str, *, is_open: bool) 
 def _convert_tuple(args: tuple, value: Any, hint: Any, where: str) -> tuple:
     hints = [args[0]] * len(value) if args[1:] == (...,) else list(args)
     if len(hints) != len(value):
-        raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}")
+        how = f": {len(hints)} values, such as {','.join(['3'] * len(hints))}"
+        raise ConfigError(f"{where}={value!r} is not valid; it takes {describe_type(hint)}{how}")
     return tuple(
         _convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True))
     )

@@ -78,7 +78,19 @@ MISTAKES = {
     ),
     "an unknown config": (
         ["train.main", "--config=imagenet_b"],
-        ["no config file imagenet_b", "shipped are", "imagenet_a", "mnist_image_token"],
+        ["no config file imagenet_b", "did you mean 'imagenet_a'?", "mnist_image_token"],
+    ),
+    "a field in place of an option": (
+        ["train.main", TINY, "--num_steps=3"],
+        ["error: --num_steps is no option; fields are written --config.num_steps\n"],
+    ),
+    "a value for a group of fields": (
+        ["train.main", TINY, "--config.checkpoint=best"],
+        ["error: config.checkpoint=best is not valid: these are fields, --config.checkpoint."],
+    ),
+    "too few values": (
+        ["train.main", TINY, "--config.data.image_size=8,"],
+        ["config.data.image_size=(8,) is not valid; it takes", ": 2 values, such as 3,3"],
     ),
     "an unknown flag": (
         ["train.main", TINY, "--work_dir=x"],
@@ -118,7 +130,11 @@ MISTAKES = {
     ),
     "the workdir of another run": (
         ["train.main", TINY, "--config.seed=7", f"--workdir={OTHER}"],
-        ["belongs to a run of another config", "config.seed: 0 there, 7 here"],
+        [
+            "belongs to a run of another config",
+            "config.seed: 0 there, 7 here",
+            "--config.pretrained.source=",
+        ],
     ),
     # Where commands run there is a file `runs`.
     "no place for the run of a bare name": (
@@ -135,7 +151,7 @@ MISTAKES = {
     ),
     "evaluation of no workdir": (
         ["train.evaluate", "--workdir={tmp}/nowhere"],
-        ["nowhere is no workdir of a run"],
+        ["there is no workdir", "nowhere; name the directory of a run"],
     ),
     "evaluation without a workdir": (
         ["train.evaluate"],
@@ -313,5 +329,16 @@ def test_a_file_goes_before_a_shipped_config(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["elsewhere/mnist.py", "mnist6k", "/mnist"])
 def test_other_paths_are_not_taken_for_shipped_configs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="there is no config file .*; shipped are .*mnist"):
+    with pytest.raises(UserError, match="there is no config file .*shipped.*mnist"):
         command_line.config_file(name)
+
+
+@pytest.mark.parametrize(
+    "module, option", [("evaluate", "--step"), ("main", "--config.FIELD=VALUE")]
+)
+def test_help_shows_what_a_command_is_for_and_its_options(module, option):
+    command = [sys.executable, "-m", f"perceiver_jax.train.{module}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--workdir " in done.stdout and option in done.stdout
+    assert "--pdb" not in done.stdout

@@ -132,7 +132,7 @@ def test_a_whole_number_is_a_float_where_one_is_wanted():
         ({"owner": 3}, "config.owner=3 is not valid; it takes str or None"),
         ({"colour": "green"}, "config.colour='green' is not valid; it takes 'red' or 'blue'"),
         ({"trim": "x"}, "config.trim='x' is not valid; it takes 's' or 'l' or None"),
-        ({"size": (1, 2, 3)}, "config.size=(1, 2, 3) is not valid; it takes tuple[int, int]"),
+        ({"size": (1, 2, 3)}, "config.size=(1, 2, 3) is not valid; it takes tuple[int, int]: "),
         ({"size": (1, 2.5)}, "config.size[1]=2.5 is not valid; it takes int"),
         ({"size": 1}, "config.size=1 is not valid; it takes tuple[int, int]"),
         ({"stops": [1.0, "b"]}, "config.stops[1]='b' is not valid; it takes float"),

@@ -113,6 +113,8 @@ class Checkpoints:
     def __init__(self, workdir: Path, config: CheckpointConfig | None = None):
         self.directory = workdir.absolute() / "checkpoints"
         if config is None:
+            if not workdir.exists():
+                raise UserError(f"there is no workdir {workdir}; name the directory of a run")
             if not self.directory.is_dir():
                 raise UserError(f"{workdir} is no workdir of a run: it has no folder checkpoints")
             options = ocp.CheckpointManagerOptions(create=False)

@@ -55,6 +55,9 @@ def run(
 
     def parse(argv: Sequence[str]) -> list[str]:
         program, *rest = _joined(argv)
+        if {"--help", "-help", "-h"} & set(rest):
+            print(_usage(sys.modules["__main__"].__doc__))
+            sys.exit(0)
         if positional and rest and not rest[0].startswith("-"):
             rest[0] = f"--{expected[0]}={rest[0]}"
         flags.FLAGS.set_gnu_getopt()  # options behind a value that stands alone are read, too
@@ -84,8 +87,11 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         if unknown is None:  # the config file is wrong, not the command line
             raise
         sys.exit(f"error: {unknown}")
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"error: {_field_of(error.flagname) or error}")
     except (flags.Error, ValueError) as error:
-        sys.exit(f"error: {_no_number(str(error)) or _without_trace(str(error))}")
+        said = _no_number(str(error)) or _group(str(error)) or _without_trace(str(error))
+        sys.exit(f"error: {said}")
     except OSError as error:
         sys.exit(f"error: {str(error).splitlines()[0]}")
 
@@ -125,6 +131,45 @@ def _near_path(wrong: str, fields: Sequence[str]) -> str:
     alike = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     near = elsewhere or [f"{group}.{one}" for one in alike]
     return f"; did you mean {' or '.join(repr(path) for path in near)}?" if near else ""
+
+
+def _loaded_fields() -> list[str]:
+    """Every field of the config that was read, if one was."""
+    parser: Any = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    loaded = parser and parser.loaded
+    return [] if loaded is None else list(_paths(loaded, "config"))
+
+
+def _field_of(flag: str) -> str | None:
+    """What to say of an unknown option that is called like a field."""
+    found = [path for path in _loaded_fields() if path.endswith(f".{flag}")]
+    return f"--{flag} is no option; fields are written --{' or --'.join(found)}" if found else None
+
+
+def _group(message: str) -> str | None:
+    """What to say of a value for a group of fields; None where absl complains of something else."""
+    match = re.match(r"flag --?(config\.[^=]+)=(.*?): Failed to parse .* as a ConfigDict", message)
+    if not match:
+        return None
+    fields = [path for path in _loaded_fields() if path.rpartition(".")[0] == match[1]]
+    return f"{match[1]}={match[2]} is not valid: these are fields, --{' --'.join(fields)}"
+
+
+def _usage(about: str | None) -> str:
+    """What a command is for, and its options."""
+    own = [
+        flag
+        for module, found in flags.FLAGS.flags_by_module_dict().items()
+        for flag in found
+        if module.partition(".")[0] == "perceiver_jax" or module == sys.argv[0]
+    ]
+    width = max((len(flag.name) for flag in own), default=0)
+    lines = [f"  --{flag.name:<{width}}  {flag.help}" for flag in own]
+    if "config" in flags.FLAGS:
+        lines.append(
+            "  --config.FIELD=VALUE  a field of it; all: python -m perceiver_jax.config FILE"
+        )
+    return "\n".join([(about or "").strip(), "", *lines])
 
 
 def _unset(tree: Any, path: str) -> None:
@@ -183,8 +228,10 @@ def config_file(name: str) -> Path:
     stem = path.stem if path.parent in (Path(), Path("configs")) else None
     if stem in shipped:
         return shipped[stem]
+    near = difflib.get_close_matches(path.stem, shipped, n=1)
+    meant = f"; did you mean '{near[0]}'? All that are shipped: " if near else "; shipped are "
     raise UserError(
-        f"there is no config file {name}, and no shipped config of that name; shipped are "
+        f"there is no config file {name}, and no shipped config of that name{meant}"
         f"{', '.join(shipped)}"
     )
 

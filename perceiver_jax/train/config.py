@@ -214,7 +214,9 @@ def check_resumable(
         more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
         raise UserError(
             f"the workdir {workdir} belongs to a run of another config:\n  {shown}{more}\n"
-            "Choose another --workdir for this run, or take the old values to resume the old one."
+            "Choose another --workdir for this run, or take the old values to resume the old one; "
+            "to go on from its weights with other settings, take another --workdir and "
+            f"--config.pretrained.source={workdir}"
         )
     if config.num_steps < step:
         raise UserError(

@@ -278,7 +278,7 @@ def test_halves_that_do_not_fit_are_refused_when_they_are_joined(tiny_encoder):
     encoder = tiny_encoder()
     with pytest.raises(ValueError, match="encoder of 8 latent channels and a decoder of 12"):
         PerceiverIO(encoder, decoder(12))
-    with pytest.raises(ValueError, match="not a PerceiverDecoder and a PerceiverEncoder"):
+    with pytest.raises(ValueError, match="in this order, not PerceiverDecoder and Perc"):
         PerceiverIO(decoder(8), encoder)
 
 

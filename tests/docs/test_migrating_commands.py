@@ -76,7 +76,8 @@ def parses(monkeypatch):
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
         for argument in arguments:
             name = argument.partition("=")[0].removeprefix("--")
-            assert re.search(rf'DEFINE_\w+\(\s*"{name}"', source), argument
+            defined = rf'DEFINE_\w+\(\s*"{name}"' if name != "config" else r"define_config\(\)"
+            assert re.search(defined, source), argument
         return None
 
     return parse

@@ -44,6 +44,9 @@ NUM_BYTES = 262
 MUSIC = {"vocab_size": 389, "output_norm": True, "output_bias": False, "abs_pos_emb": False}
 """What models of music have otherwise than those of bytes."""
 
+A_NAME = {"deepmind": "x.pickle", "huggingface": "x", "krasserm": "x.ckpt", "lucidrains": "x.pt"}
+"""What weights of a format may be called."""
+
 
 def classifier(activation="gelu_tanh", decoder=None, **encoder):
     """Small images, and else what Hugging Face's class has: 64 bands of given frequencies."""

@@ -19,6 +19,7 @@ from interop.example import example_inputs
 from perceiver_jax.errors import UserError
 from perceiver_jax.models.release import release
 from tests.interop.conftest import (
+    A_NAME,
     CARD,
     MUSIC,
     causal_model,
@@ -169,7 +170,7 @@ REFUSED = {
 def test_a_function_that_would_change_is_refused_and_listed(name, released, tmp_path):
     format_, config, settings = REFUSED[name]
     with pytest.raises(UserError, match="cannot express this model") as refused:
-        export_weights(released(config), format_, tmp_path / "x.pystate")
+        export_weights(released(config), format_, tmp_path / A_NAME[format_])
     for setting in settings:
         assert setting in str(refused.value)
     assert not list(tmp_path.iterdir())

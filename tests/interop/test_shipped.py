@@ -82,3 +82,12 @@ def test_a_refusal_says_why_and_which_configs_would_do(format_, tmp_path):
     assert why in str(refused.value)
     fits = [name for name, cells in documented().items() if cells[format_] == "yes"]
     assert f"takes the models of: {', '.join(fits) or 'none'} (docs/" in str(refused.value)
+
+
+def test_a_refusal_lists_also_what_follows_from_other_changes():
+    config = find_config("mlm_small", FORMATS["huggingface"])
+    with pytest.raises(UserError) as refused:
+        nearest(FORMATS["huggingface"], config)
+    listed = re.findall(r"^  (decoder\.\w+): ", str(refused.value), re.MULTILINE)
+    assert "decoder.num_cross_attention_qk_channels" in listed
+    assert "decoder.num_cross_attention_v_channels" in listed

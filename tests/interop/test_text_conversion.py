@@ -13,7 +13,7 @@ from perceiver_jax.card import ModelCard, TextPreprocessing
 from perceiver_jax.config import to_dict
 from perceiver_jax.data.text.tokenizers import tokenizer_from_files
 from perceiver_jax.errors import UserError
-from tests.interop.conftest import TEXT_CARD, language_model, text_classifier
+from tests.interop.conftest import A_NAME, TEXT_CARD, language_model, text_classifier
 
 
 def assert_same(got, want):
@@ -220,7 +220,7 @@ def test_a_function_that_would_change_is_refused_and_written_on_request(
     name, released, outputs, tmp_path
 ):
     format_, config, change = REFUSED[name]
-    start, place = released(config), tmp_path / "x.pickle"
+    start, place = released(config), tmp_path / A_NAME[format_]
     with pytest.raises(UserError, match="cannot express this model") as refused:
         export_weights(start, format_, place)
     assert change in str(refused.value)
@@ -245,7 +245,7 @@ def test_a_function_that_would_change_is_refused_and_written_on_request(
 )
 def test_other_parameters_cannot_be_approximated(format_, config, released, tmp_path):
     with pytest.raises(UserError, match="has no model with these parameters"):
-        export_weights(released(config), format_, tmp_path / "x.pickle", approximate=True)
+        export_weights(released(config), format_, tmp_path / A_NAME[format_], approximate=True)
 
 
 def test_deepmind_has_no_text_classifier(released, tmp_path):

@@ -231,7 +231,8 @@ def test_the_command_searches(files, released, options, search):
         (["--out={}/out.mid", "{}/none.mid"], "none.mid cannot be read"),
         (["--out={}/in.mid", "{}/in.mid"], "are not different files"),
         (["--out={}/out.mid", "--render={}/out.mid", "{}/in.mid"], "are not different files"),
-        (["--out={}/release", "{}/in.mid"], "release is a folder; name a file in it"),
+        (["--out={}/release", "{}/in.mid"], "release is a MIDI file; end it in .mid or .midi"),
+        (["--out={}/folder.mid", "{}/in.mid"], "folder.mid is a folder; name a file in it"),
         (["--out={}/out.mid", "{}/release/config.json"], "is no MIDI file"),
         (["--out={}/out.mid", "--top-p=2", "{}/in.mid"], "top_p=2.0 is not in"),
         (["--out={}/out.mid", "--num-beams=2", "{}/in.mid"], "--temperature would draw"),
@@ -239,6 +240,7 @@ def test_the_command_searches(files, released, options, search):
 )
 def test_mistakes_of_the_command_are_answered_in_a_sentence(files, capsys, arguments, words):
     command, folder = files
+    (folder / "folder.mid").mkdir(exist_ok=True)
     before = sorted(folder.rglob("*"))
     assert run.main([*command, *(word.format(folder) for word in arguments)]) == 1
     errors = capsys.readouterr().err

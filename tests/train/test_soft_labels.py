@@ -39,11 +39,5 @@ def test_label_smoothing_is_on_top():
     assert found["loss"] == pytest.approx(float(expected))
 
 
-def test_classes_that_the_dataset_does_not_have_are_improbable():
-    logits = jnp.pad(LOGITS, ((0, 0), (0, 1)))
-    expected = -(np.asarray(TARGET) * jax.nn.log_softmax(logits)[:, :2]).sum(-1).mean()
-    assert loss(BATCH | {"target": TARGET}, logits)["loss"] == pytest.approx(float(expected))
-
-
 def test_accuracy_is_by_labels():
     assert loss(BATCH | {"target": TARGET})["accuracy"] == 0.5
